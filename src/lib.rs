@@ -1,0 +1,5 @@
+//! strongroom: encrypted, deduplicated, signed backups.
+
+pub mod codec;
+pub mod id;
+pub mod observe;
