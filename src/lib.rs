@@ -1,5 +1,6 @@
 //! strongroom: encrypted, deduplicated, signed backups.
 
 pub mod codec;
+pub mod crypto;
 pub mod id;
 pub mod observe;
