@@ -4,3 +4,4 @@ pub mod codec;
 pub mod crypto;
 pub mod id;
 pub mod observe;
+pub mod seal;
