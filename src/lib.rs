@@ -5,3 +5,4 @@ pub mod crypto;
 pub mod id;
 pub mod observe;
 pub mod seal;
+pub mod store;

@@ -1,0 +1,275 @@
+//! Named bytes kept somewhere: the [`Store`] trait and the places that implement it.
+//!
+//! A store knows nothing of what it keeps. It promises that an object is there whole or not at
+//! all, and that one whose `put` returned survives a power cut; who reads doesn't believe it and
+//! checks digests, so a store that lies is found out.
+
+mod faulty;
+mod local;
+mod memory;
+pub mod state;
+
+use std::error;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::id::ObjectName;
+
+pub use faulty::Counting;
+pub use faulty::Fault;
+pub use faulty::Faulty;
+pub use faulty::Kind;
+pub use local::Local;
+pub use memory::Memory;
+pub use memory::State;
+
+/// One object of a listing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Listed {
+    /// What it is called.
+    pub name: ObjectName,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// A place that keeps named bytes, used from many threads at once.
+pub trait Store: Send + Sync {
+    /// Stores a whole new object, for good once this returns; until then nothing of it is seen.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if something has this name, which stays as it was. After any other error
+    /// the object may or may not be there: whoever tries again must expect [`Error::Exists`].
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), Error>;
+
+    /// All bytes of an object that has at most `bytes_max`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it isn't there; [`Error::TooLarge`] if it has more bytes, none of
+    /// which were read then.
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, Error>;
+
+    /// The bytes of `range`, all of them.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if the object isn't there; [`Error::Short`] if it ends before the range
+    /// does, or the range before it starts.
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, Error>;
+
+    /// How many bytes an object has.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it isn't there.
+    fn size(&self, name: &ObjectName) -> Result<u64, Error>;
+
+    /// All objects whose names begin with `prefix`, sorted by name.
+    ///
+    /// `prefix` is empty or ends in `/`, as a rule; one that ends within a name works as well.
+    /// What isn't an object is left out, and counted by [`Store::strangers`].
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Place`] if part of the place can't be read.
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error>;
+
+    /// Removes an object, for good once this returns.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it isn't there.
+    fn remove(&self, name: &ObjectName) -> Result<(), Error>;
+
+    /// Where this is, for messages.
+    fn place(&self) -> String;
+
+    /// Asks, without writing, whether writing could work: for a clear message before work starts.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] or [`Error::Denied`]. That there is none promises nothing.
+    fn writable(&self) -> Result<(), Error>;
+
+    /// How many things lie here that are neither objects nor what an interrupted put left behind.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    fn strangers(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    /// Removes what interrupted puts left behind a day or more before `now`, and counts it.
+    ///
+    /// # Errors
+    /// As [`Store::list`] and [`Store::remove`].
+    fn clear_leftovers(&self, _now: SystemTime) -> Result<u64, Error> {
+        Ok(0)
+    }
+}
+
+/// Lets a pointer to a store be a store.
+macro_rules! store_by_pointer {
+    ($pointer:ty) => {
+        impl<S: Store + ?Sized> Store for $pointer {
+            fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+                (**self).put(name, bytes)
+            }
+            fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, Error> {
+                (**self).get(name, bytes_max)
+            }
+            fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, Error> {
+                (**self).get_range(name, range)
+            }
+            fn size(&self, name: &ObjectName) -> Result<u64, Error> {
+                (**self).size(name)
+            }
+            fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error> {
+                (**self).list(prefix)
+            }
+            fn remove(&self, name: &ObjectName) -> Result<(), Error> {
+                (**self).remove(name)
+            }
+            fn place(&self) -> String {
+                (**self).place()
+            }
+            fn writable(&self) -> Result<(), Error> {
+                (**self).writable()
+            }
+            fn strangers(&self) -> Result<u64, Error> {
+                (**self).strangers()
+            }
+            fn clear_leftovers(&self, now: SystemTime) -> Result<u64, Error> {
+                (**self).clear_leftovers(now)
+            }
+        }
+    };
+}
+
+store_by_pointer!(&S);
+store_by_pointer!(Arc<S>);
+store_by_pointer!(Box<S>);
+
+/// Why a store didn't do what it was asked to.
+#[derive(Debug)]
+pub enum Error {
+    /// The object isn't there.
+    Missing {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// Something has this name already.
+    Exists {
+        /// The name.
+        name: ObjectName,
+    },
+    /// The object ends before the range that was wanted.
+    Short {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// The object has more bytes than the reader would take.
+    TooLarge {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// What has this name is a link, a folder or a device, or is reached through a link.
+    NotAFile {
+        /// The name.
+        name: ObjectName,
+    },
+    /// There is no room for the object, or the quota is used up.
+    Full {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// The place can't be written to by anyone.
+    ReadOnly {
+        /// Where.
+        place: String,
+    },
+    /// The user may not do this here.
+    Denied {
+        /// Where.
+        place: String,
+    },
+    /// There is no such place.
+    NoVault {
+        /// Where.
+        place: String,
+    },
+    /// The place for a new vault isn't empty.
+    NotEmpty {
+        /// Where.
+        place: String,
+    },
+    /// The system failed to read or write an object.
+    Io {
+        /// Its name.
+        name: ObjectName,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system failed to make, open or list a place.
+    Place {
+        /// Where.
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { name } => write!(f, "object {name} is not in the store"),
+            Self::Exists { name } => write!(f, "object {name} is already in the store"),
+            Self::Short { name } => write!(f, "object {name} is shorter than it should be"),
+            Self::TooLarge { name } => write!(f, "object {name} is longer than it may be"),
+            Self::NotAFile { name } => write!(f, "object {name} is not a plain file inside the store"),
+            Self::Full { name } => write!(f, "there is no room left for object {name}"),
+            Self::ReadOnly { place } => write!(f, "{place} is read-only"),
+            Self::Denied { place } => write!(f, "access to {place} is denied"),
+            Self::NoVault { place } => write!(f, "there is no vault at {place}"),
+            Self::NotEmpty { place } => write!(f, "{place} is not empty"),
+            Self::Io { name, .. } => write!(f, "object {name} could not be read or written"),
+            Self::Place { place, .. } => write!(f, "{place} could not be used"),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } | Self::Place { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_thing_and_leave_the_reason_to_the_source() {
+        let name = || ObjectName::parse("a/b").unwrap();
+        let place = || "/vault".to_owned();
+        let source = || io::Error::other("the disk is on fire");
+        let table = [
+            (Error::Missing { name: name() }, "object a/b is not in the store", false),
+            (Error::Exists { name: name() }, "object a/b is already in the store", false),
+            (Error::Short { name: name() }, "object a/b is shorter than it should be", false),
+            (Error::TooLarge { name: name() }, "object a/b is longer than it may be", false),
+            (Error::NotAFile { name: name() }, "object a/b is not a plain file inside the store", false),
+            (Error::Full { name: name() }, "there is no room left for object a/b", false),
+            (Error::ReadOnly { place: place() }, "/vault is read-only", false),
+            (Error::Denied { place: place() }, "access to /vault is denied", false),
+            (Error::NoVault { place: place() }, "there is no vault at /vault", false),
+            (Error::NotEmpty { place: place() }, "/vault is not empty", false),
+            (Error::Io { name: name(), source: source() }, "object a/b could not be read or written", true),
+            (Error::Place { place: place(), source: source() }, "/vault could not be used", true),
+        ];
+        for (error, message, has_source) in table {
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error::Error::source(&error).is_some(), has_source, "{message}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A machine's own folder for what it remembers of a vault: device key, pins, caches, journal.
+//!
+//! Unlike a vault's objects these files are replaced. All are 0600 in a 0700 folder; all but the
+//! device key can be lost without losing data.
+
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// A folder of small files that one run at a time may change.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+/// Held while a run changes the state; ends with the process at the latest.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// A file being written anew: it takes its name when it is whole.
+pub struct StateWriter {
+    file: io::BufWriter<File>,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Names a folder; nothing is made before the first write.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder `name` in this one.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        Self { path: self.path.join(name) }
+    }
+
+    /// Whether a file is there.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        self.path.join(name).symlink_metadata().is_ok()
+    }
+
+    /// All bytes of a file, or nothing if there is no such file.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::FileTooLarge`] beyond `bytes_max`.
+    pub fn read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.reader(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A file to be read piece by piece, or nothing if there is no such file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn reader(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        match OpenOptions::new().read(true).custom_flags(flags).open(self.path.join(name)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts `bytes` in place of whatever the file held, whole or not at all, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut writer = self.writer(name)?;
+        writer.write_all(bytes)?;
+        writer.finish()
+    }
+
+    /// Begins a file that will take the place of `name` when finished.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn writer(&self, name: &str) -> io::Result<StateWriter> {
+        self.make()?;
+        let temporary = self.path.join(format!("{name}.new"));
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(StateWriter {
+            file: io::BufWriter::with_capacity(1 << 16, file),
+            temporary,
+            path: self.path.join(name),
+        })
+    }
+
+    /// A file to be written at its end.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn appender(&self, name: &str) -> io::Result<File> {
+        self.make()?;
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(self.path.join(name))
+    }
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The names of all files, sorted.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let folder = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result?,
+        };
+        let mut names = Vec::new();
+        for entry in folder {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Takes the folder for this run alone, or nothing if another run holds it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn lock(&self) -> io::Result<Option<StateLock>> {
+        self.make()?;
+        let file = self.appender("lock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(StateLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+    }
+}
+
+impl Write for StateWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl StateWriter {
+    /// Makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    /// What the system says; the old file stays then.
+    pub fn finish(self) -> io::Result<()> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        // The rename itself must last, or a pin could fall back to its former state.
+        match self.path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::new(&folder.path().join("deep/er"));
+        assert_eq!(state.read("pins", 10).unwrap(), None);
+        state.replace("pins", b"one").unwrap();
+        state.replace("pins", b"two").unwrap();
+        assert_eq!(state.read("pins", 10).unwrap().as_deref(), Some(&b"two"[..]));
+        assert!(state.read("pins", 2).is_err());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(state.path()), 0o700);
+        assert_eq!(mode(&state.path().join("pins")), 0o600);
+    }
+
+    #[test]
+    fn a_second_run_does_not_get_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::new(folder.path());
+        let first = state.lock().unwrap();
+        assert!(first.is_some());
+        assert!(state.lock().unwrap().is_none());
+        drop(first);
+        assert!(state.lock().unwrap().is_some());
+    }
+}
