@@ -1,8 +1,10 @@
 //! strongroom: encrypted, deduplicated, signed backups.
 
+pub mod chunk;
 pub mod codec;
 pub mod crypto;
 pub mod id;
 pub mod observe;
+pub mod pack;
 pub mod seal;
 pub mod store;
