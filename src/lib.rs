@@ -8,3 +8,4 @@ pub mod observe;
 pub mod pack;
 pub mod seal;
 pub mod store;
+pub mod tree;
