@@ -9,3 +9,4 @@ pub mod pack;
 pub mod seal;
 pub mod store;
 pub mod tree;
+pub mod vault;

@@ -1,0 +1,853 @@
+//! The authority log: the one signed chain that says which keys, devices and objects a vault has.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use crate::crypto::digest;
+use crate::crypto::kem::KemPublicKey;
+use crate::crypto::sign::SigningKey;
+use crate::crypto::sign::VerifyingKey;
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::id::Fingerprint;
+use crate::id::ObjectName;
+use crate::id::VaultId;
+use crate::store::Store;
+use crate::vault::error::Error;
+use crate::vault::fetch;
+use crate::vault::name::Place;
+use crate::vault::name::first8;
+use crate::vault::record;
+use crate::vault::record::ForgetRow;
+use crate::vault::record::Head;
+use crate::vault::record::Keys;
+use crate::vault::record::ListRef;
+use crate::vault::record::Payload;
+use crate::vault::record::PurgeRow;
+use crate::vault::record::Record;
+use crate::vault::record::Row;
+use crate::vault::record::SignedRecord;
+use crate::vault::record::SupersedeRow;
+
+/// How often an owner's command tries again when others write at the same moment.
+const APPEND_TRIES: u32 = 8;
+
+/// A record's place in the log and its digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogHead {
+    /// From 0, GENESIS.
+    pub seq: u64,
+    /// Of all the record's bytes.
+    pub digest: Digest,
+}
+
+/// A device as the log knows it.
+#[derive(Clone)]
+pub struct Device {
+    /// Verifies its headers.
+    pub verifying_key: VerifyingKey,
+    /// Its messages are sealed to it.
+    pub kem_key: KemPublicKey,
+    /// When an owner added it: nanoseconds since 1970 UTC.
+    pub added: u64,
+    /// Its last accepted header, if it was revoked; seq 0 if it has none.
+    pub revoked: Option<Head>,
+    /// Its messages, in the order of their records.
+    pub messages: Vec<Digest>,
+}
+
+/// Which object stands for a listed one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Current {
+    /// This one, with its length.
+    Object(Digest, u32),
+    /// None has to exist any more.
+    Purged,
+}
+
+/// Late headers of a device that don't count: beyond `seq`, made without knowing record `announced`.
+#[derive(Clone)]
+struct Late {
+    device: Option<DeviceId>,
+    heads: Vec<Head>,
+    announced: u64,
+}
+
+/// A record that changes which object stands for a listed one; its lists may not have been read yet.
+#[derive(Clone)]
+enum Change {
+    Supersede(ListRef),
+    /// Takes the place of all changes before it.
+    Inventory(Vec<ListRef>),
+    Purge(ListRef),
+}
+
+impl Change {
+    fn lists(&self) -> &[ListRef] {
+        match self {
+            Self::Supersede(list) | Self::Purge(list) => std::slice::from_ref(list),
+            Self::Inventory(lists) => lists,
+        }
+    }
+}
+
+/// The log, verified from GENESIS on, and all that follows from it.
+#[derive(Clone)]
+pub struct Log {
+    fingerprint: Fingerprint,
+    heads: Vec<LogHead>,
+    times: Vec<u64>,
+    /// Signs the next record.
+    authority: VerifyingKey,
+    /// None only while the first two records are read.
+    keys: Option<Keys>,
+    /// The newest epoch from each KEYS record on.
+    epochs: Vec<(u64, Epoch, Epoch)>,
+    devices: BTreeMap<DeviceId, Device>,
+    seen: BTreeMap<DeviceId, Head>,
+    forgotten: HashSet<(DeviceId, u64)>,
+    forgotten_objects: HashSet<(DeviceId, Digest)>,
+    current: HashMap<(DeviceId, Digest), Current>,
+    /// The devices that each FORGET names.
+    announced: HashMap<u64, HashSet<DeviceId>>,
+    late: Vec<Late>,
+    /// Changes of `current` whose lists are still to be read.
+    pending: Vec<Change>,
+    /// Lists of FORGET, all of which stay.
+    forget_lists: Vec<ListRef>,
+    /// Lists that `current` was made of: those of the last INVENTORY and all after it.
+    map_lists: Vec<ListRef>,
+}
+
+impl Log {
+    /// Reads and verifies the whole log.
+    ///
+    /// # Errors
+    /// [`Error::NoVault`] if there is none; [`Error::Unfinished`] if one was only begun; [`Error::Damaged`], [`Error::Missing`] or [`Error::Newer`]
+    /// naming the record; [`Error::HistoryMissing`] for a gap; [`Error::Forked`] for two records at one
+    /// place; [`Error::OtherVault`] if `expected` is another fingerprint.
+    pub fn load(store: &dyn Store, expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        let mut names: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
+        for name in fetch::list_both(store, "a/")? {
+            if let Some(Place::Record { seq, .. }) = Place::parse(&name) {
+                names.entry(seq).or_default().push(name);
+            }
+        }
+        if names.is_empty() {
+            return Err(Error::NoVault { place: store.place() });
+        }
+        let mut log = Self::begin(store, names.get(&0).map_or(&[], Vec::as_slice), expected)?;
+        let last = names.last_key_value().map_or(0, |(seq, _)| *seq);
+        for seq in 1..=last {
+            let next = names.get(&(seq + 1)).map_or(&[][..], Vec::as_slice);
+            let here = names.get(&seq).map_or(&[][..], Vec::as_slice);
+            log.step(store, seq, here, next)?;
+        }
+        if log.keys.is_none() {
+            return Err(Self::ends_early(store)?);
+        }
+        log.settle(store)?;
+        Ok(log)
+    }
+
+    /// A log of GENESIS alone: was its vault never finished, or did the rest get lost?
+    fn ends_early(store: &dyn Store) -> Result<Error, Error> {
+        for prefix in ["c/", "s/", "p/", "m/"] {
+            if !fetch::list_both(store, prefix)?.is_empty() {
+                return Ok(Error::HistoryMissing { what: "its log ends before the first keys".to_owned() });
+            }
+        }
+        Ok(Error::Unfinished { place: store.place() })
+    }
+
+    fn begin(store: &dyn Store, names: &[ObjectName], expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        let mut first: Option<(Fingerprint, Record)> = None;
+        for name in names {
+            let (record, bytes) = fetch_record(store, name)?;
+            let digest = digest::digest(&bytes);
+            let zero = record.vault == VaultId([0; 16]) && record.prev == Digest([0; 32]);
+            let Payload::Genesis { authority, .. } = &record.payload else {
+                return Err(damaged(name, "it is not a genesis record"));
+            };
+            if !zero || record.seq != 0 {
+                return Err(damaged(name, "it is not a genesis record"));
+            }
+            Record::verify(&bytes, authority).map_err(|error| refused(name, error))?;
+            let found = Fingerprint(digest.0);
+            if expected == Some(&found) || first.is_none() {
+                first = Some((found, record));
+            } else if expected.is_none() {
+                return Err(Error::Forked { what: "it has two genesis records".to_owned() });
+            }
+        }
+        let Some((fingerprint, record)) = first else {
+            return Err(Error::HistoryMissing { what: "its genesis record is missing".to_owned() });
+        };
+        if let Some(expected) = expected
+            && *expected != fingerprint
+        {
+            return Err(Error::OtherVault { expected: *expected, found: fingerprint });
+        }
+        let Payload::Genesis { authority, .. } = record.payload else {
+            unreachable!("only genesis records are kept above");
+        };
+        Ok(Self {
+            fingerprint,
+            heads: vec![LogHead { seq: 0, digest: Digest(fingerprint.0) }],
+            times: vec![record.time],
+            authority,
+            keys: None,
+            epochs: Vec::new(),
+            devices: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            forgotten: HashSet::new(),
+            forgotten_objects: HashSet::new(),
+            current: HashMap::new(),
+            announced: HashMap::new(),
+            late: Vec::new(),
+            pending: Vec::new(),
+            forget_lists: Vec::new(),
+            map_lists: Vec::new(),
+        })
+    }
+
+    /// Takes the one record that continues the chain at `seq`.
+    fn step(
+        &mut self,
+        store: &dyn Store,
+        seq: u64,
+        names: &[ObjectName],
+        next: &[ObjectName],
+    ) -> Result<(), Error> {
+        let mut fitting: Vec<(Record, Digest)> = Vec::new();
+        let mut first_error = None;
+        for name in names {
+            match self.fetch_next(store, seq, name) {
+                Ok(found) => fitting.push(found),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        if fitting.len() > 1 {
+            let voided = self.voided(store, seq + 1, next, &fitting);
+            fitting.retain(|(_, digest)| Some(*digest) != voided);
+            if fitting.len() > 1 {
+                return Err(Error::Forked { what: format!("two records stand at place {seq} of its log") });
+            }
+        }
+        match (fitting.pop(), first_error) {
+            (_, Some(error)) => Err(error),
+            (None, None) => {
+                Err(Error::HistoryMissing { what: format!("record {seq} of its log is missing") })
+            }
+            (Some((record, digest)), None) => self.apply(store, record, digest),
+        }
+    }
+
+    fn fetch_next(&self, store: &dyn Store, seq: u64, name: &ObjectName) -> Result<(Record, Digest), Error> {
+        let (record, bytes) = fetch_record(store, name)?;
+        Record::verify(&bytes, &self.authority).map_err(|error| refused(name, error))?;
+        if record.vault != self.fingerprint.vault_id() || record.seq != seq {
+            return Err(damaged(name, "it is another vault's or another place's"));
+        }
+        if record.prev != self.head().digest {
+            return Err(Error::Forked { what: format!("record {seq} of its log follows another one") });
+        }
+        Ok((record, digest::digest(&bytes)))
+    }
+
+    /// Which of two rivals a VOID record right after them names.
+    fn voided(
+        &self,
+        store: &dyn Store,
+        seq: u64,
+        names: &[ObjectName],
+        rivals: &[(Record, Digest)],
+    ) -> Option<Digest> {
+        names.iter().find_map(|name| {
+            let (record, bytes) = fetch_record(store, name).ok()?;
+            let Payload::Void(loser) = record.payload else { return None };
+            let winner = rivals.iter().find(|(_, digest)| *digest == record.prev)?;
+            // A rival that changed the authority's key signs what follows it.
+            let key = match &winner.0.payload {
+                Payload::Keys(keys) => &keys.authority,
+                _ => &self.authority,
+            };
+            Record::verify(&bytes, key).ok()?;
+            let named = rivals.iter().any(|(_, digest)| *digest == loser) && loser != winner.1;
+            (named && record.seq == seq && record.vault == self.fingerprint.vault_id()).then_some(loser)
+        })
+    }
+
+    fn apply(&mut self, store: &dyn Store, record: Record, digest: Digest) -> Result<(), Error> {
+        let seq = record.seq;
+        let name = Place::Record { seq, digest: first8(&digest) }.name();
+        let wrong = |what: &str| damaged(&name, what);
+        match record.payload {
+            Payload::Genesis { .. } => return Err(wrong("a second genesis record")),
+            Payload::Keys(keys) => {
+                let onward = self.keys.as_ref().map_or(keys.generation == 1, |before| {
+                    keys.generation == before.generation + 1
+                        && keys.oldest >= before.oldest
+                        && keys.open >= before.open
+                        && keys.newest >= before.newest
+                });
+                if !onward {
+                    return Err(wrong("its generation or epochs go backwards"));
+                }
+                if self.keys.as_ref().is_some_and(|before| keys.oldest > before.oldest) {
+                    let announced = self.epochs.iter().find(|(_, _, open)| *open >= keys.oldest);
+                    let announced = announced.map_or(seq, |(seq, ..)| *seq);
+                    self.late.push(Late { device: None, heads: keys.heads.clone(), announced });
+                }
+                for (device, message) in &keys.messages {
+                    let device = self.devices.get_mut(device).ok_or_else(|| wrong("an unknown device"))?;
+                    device.messages.push(*message);
+                }
+                self.epochs.push((seq, keys.newest, keys.open));
+                self.take_heads(&keys.heads);
+                self.authority = keys.authority.clone();
+                self.keys = Some(*keys);
+            }
+            Payload::DeviceAdd { device, verifying_key, kem_key, message } => {
+                let added = Device {
+                    verifying_key,
+                    kem_key: *kem_key,
+                    added: record.time,
+                    revoked: None,
+                    messages: vec![message],
+                };
+                if self.devices.insert(device, added).is_some() {
+                    return Err(wrong("a device that is there already"));
+                }
+            }
+            Payload::DeviceRevoke { head } => {
+                let device = self.devices.get_mut(&head.device).ok_or_else(|| wrong("an unknown device"))?;
+                // To raise it would bring back headers whose objects may be gone.
+                if device.revoked.is_some_and(|before| before != head && before.seq <= head.seq) {
+                    return Err(wrong("a device's last header moved forward"));
+                }
+                device.revoked = Some(head);
+            }
+            Payload::Message { device, names } => {
+                let device = self.devices.get_mut(&device).ok_or_else(|| wrong("an unknown device"))?;
+                device.messages.extend(names);
+            }
+            Payload::Seen(heads) => self.take_heads(&heads),
+            Payload::Forget(list) => {
+                let rows = self.fetch_list::<ForgetRow>(store, &list)?;
+                self.announced.insert(seq, rows.iter().map(|row| row.device).collect());
+                for row in rows {
+                    if row.seq == 0 {
+                        self.forgotten_objects.insert((row.device, row.name));
+                    } else {
+                        self.forgotten.insert((row.device, row.seq));
+                    }
+                }
+                self.forget_lists.push(list);
+            }
+            Payload::Supersede(list) => self.pending.push(Change::Supersede(list)),
+            Payload::Inventory { lists, heads } => {
+                // What it replaces is never read: those lists may be gone.
+                self.pending = vec![Change::Inventory(lists)];
+                self.take_heads(&heads);
+            }
+            Payload::Purge { list, forget_seq, heads } => {
+                let devices = self.announced.get(&forget_seq).ok_or_else(|| wrong("nothing announced it"))?;
+                // Only a device that the announcement names can be late for it.
+                for device in devices {
+                    let (heads, device) = (heads.clone(), Some(*device));
+                    self.late.push(Late { device, heads, announced: forget_seq });
+                }
+                self.pending.push(Change::Purge(list));
+                self.take_heads(&heads);
+            }
+            Payload::Void(_) => {}
+        }
+        self.heads.push(LogHead { seq, digest });
+        self.times.push(record.time);
+        Ok(())
+    }
+
+    /// Reads the lists of all changes that are pending, in order.
+    fn settle(&mut self, store: &dyn Store) -> Result<(), Error> {
+        for change in std::mem::take(&mut self.pending) {
+            match &change {
+                Change::Supersede(list) => {
+                    for row in self.fetch_map(store, list)? {
+                        if row.is_purged() {
+                            return Err(damaged(
+                                &Place::List(list.digest).name(),
+                                "it puts nothing in place",
+                            ));
+                        }
+                        let now = Current::Object(row.current, row.length);
+                        let current = self.current.entry((row.device, row.listed)).or_insert(now);
+                        // What was purged stays purged.
+                        if *current != Current::Purged {
+                            *current = now;
+                        }
+                    }
+                }
+                Change::Inventory(lists) => {
+                    self.current.clear();
+                    self.map_lists.clear();
+                    for list in lists {
+                        for row in self.fetch_map(store, list)? {
+                            let object = Current::Object(row.current, row.length);
+                            let now = if row.is_purged() { Current::Purged } else { object };
+                            if self.current.insert((row.device, row.listed), now).is_some() {
+                                return Err(twice(list));
+                            }
+                        }
+                    }
+                }
+                Change::Purge(list) => {
+                    for row in self.fetch_list::<PurgeRow>(store, list)? {
+                        self.current.insert((row.device, row.listed), Current::Purged);
+                    }
+                }
+            }
+            self.map_lists.extend(change.lists());
+        }
+        Ok(())
+    }
+
+    /// A list of current names, one for each listed name.
+    fn fetch_map(&self, store: &dyn Store, list: &ListRef) -> Result<Vec<SupersedeRow>, Error> {
+        let rows = self.fetch_list::<SupersedeRow>(store, list)?;
+        // Sorted: two for one name stand side by side.
+        let same =
+            |pair: &[SupersedeRow]| pair[0].device == pair[1].device && pair[0].listed == pair[1].listed;
+        if rows.windows(2).any(same) { Err(twice(list)) } else { Ok(rows) }
+    }
+
+    fn fetch_list<R: Row>(&self, store: &dyn Store, list: &ListRef) -> Result<Vec<R>, Error> {
+        let name = Place::List(list.digest).name();
+        if list.length as usize > record::LIST_BYTES_MAX {
+            return Err(damaged(&name, "its record says that it is longer than any list"));
+        }
+        fetch::checked(store, &name, u64::from(list.length), |bytes| {
+            if digest::digest(bytes) != list.digest {
+                return Err(damaged(&name, "it does not match its name"));
+            }
+            let rows = record::decode_list::<R>(self.fingerprint.vault_id(), bytes)
+                .map_err(|error| refused(&name, error))?;
+            if rows.len() as u64 != u64::from(list.rows) {
+                return Err(damaged(&name, "it has another number of rows"));
+            }
+            Ok(rows)
+        })
+    }
+
+    fn take_heads(&mut self, heads: &[Head]) {
+        for head in heads {
+            let seen = self.seen.entry(head.device).or_insert(*head);
+            if head.seq > seen.seq {
+                *seen = *head;
+            }
+        }
+    }
+
+    /// F.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The newest record.
+    #[must_use]
+    pub fn head(&self) -> LogHead {
+        *self.heads.last().expect("a log begins with its genesis record")
+    }
+
+    /// The record at `seq`, if the log is that long.
+    #[must_use]
+    pub fn at(&self, seq: u64) -> Option<LogHead> {
+        usize::try_from(seq).ok().and_then(|seq| self.heads.get(seq)).copied()
+    }
+
+    /// Every record's place, in order.
+    #[must_use]
+    pub fn records(&self) -> &[LogHead] {
+        &self.heads
+    }
+
+    /// When the vault was made, in nanoseconds since 1970 UTC.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.times.first().copied().unwrap_or_default()
+    }
+
+    /// The keys in force.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        self.keys.as_ref().expect("a log without keys is never returned")
+    }
+
+    /// Verifies the next record.
+    #[must_use]
+    pub fn authority(&self) -> &VerifyingKey {
+        &self.authority
+    }
+
+    /// All devices ever added.
+    #[must_use]
+    pub fn devices(&self) -> &BTreeMap<DeviceId, Device> {
+        &self.devices
+    }
+
+    /// The newest header of each device that any record names.
+    #[must_use]
+    pub fn seen(&self) -> &BTreeMap<DeviceId, Head> {
+        &self.seen
+    }
+
+    /// The lists that must exist: those of every FORGET, of the last INVENTORY, and of every SUPERSEDE
+    /// and PURGE after it.
+    #[must_use]
+    pub fn lists(&self) -> Vec<ListRef> {
+        self.forget_lists.iter().chain(&self.map_lists).copied().collect()
+    }
+
+    /// What an INVENTORY would say now: every name whose object is another one or none, sorted.
+    ///
+    /// Its lists are made of these rows, each of at most [`record::LIST_BYTES_MAX`].
+    #[must_use]
+    pub fn inventory(&self) -> Vec<SupersedeRow> {
+        let row = |((device, listed), now): (&(DeviceId, Digest), &Current)| match *now {
+            Current::Purged => SupersedeRow::purged(*device, *listed),
+            Current::Object(current, length) => {
+                SupersedeRow { device: *device, listed: *listed, current, length }
+            }
+        };
+        let mut rows: Vec<SupersedeRow> = self.current.iter().map(row).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Whether an owner hid this snapshot.
+    #[must_use]
+    pub fn is_forgotten(&self, device: DeviceId, seq: u64) -> bool {
+        self.forgotten.contains(&(device, seq))
+    }
+
+    /// Whether an owner named this object, that no header lists, for deletion.
+    #[must_use]
+    pub fn is_forgotten_object(&self, device: DeviceId, name: &Digest) -> bool {
+        self.forgotten_objects.contains(&(device, *name))
+    }
+
+    /// What stands for an object that a header lists with `length`.
+    #[must_use]
+    pub fn current(&self, device: DeviceId, listed: Digest, length: u32) -> Current {
+        self.current.get(&(device, listed)).copied().unwrap_or(Current::Object(listed, length))
+    }
+
+    /// The newest epoch when `seq` was the newest record.
+    #[must_use]
+    pub fn newest_epoch_at(&self, seq: u64) -> Option<Epoch> {
+        self.epochs.iter().rev().find(|(from, ..)| *from <= seq).map(|(_, newest, _)| *newest)
+    }
+
+    /// Whether a header at `seq`, made knowing the log up to `auth_seq`, came too late to count.
+    #[must_use]
+    pub fn is_late(&self, device: DeviceId, seq: u64, auth_seq: u64) -> bool {
+        self.late.iter().filter(|late| late.device.is_none_or(|of| of == device)).any(|late| {
+            let listed = late.heads.iter().find(|head| head.device == device).map_or(0, |head| head.seq);
+            seq > listed && auth_seq < late.announced
+        })
+    }
+
+    /// The record that would come next and say `payload`.
+    #[must_use]
+    pub fn next(&self, payload: Payload, now: u64) -> Record {
+        let head = self.head();
+        Record {
+            vault: self.fingerprint.vault_id(),
+            seq: head.seq + 1,
+            time: now,
+            prev: head.digest,
+            payload,
+        }
+    }
+
+    /// Appends what `build` makes of the log as it stands, and takes it in.
+    ///
+    /// A record that no reader would take is never put. If another owner took the place first, the own
+    /// record is withdrawn, `wait` is called with the number of losses so far, and `build` is asked
+    /// anew. Two who withdraw at once and don't wait by chance may meet again; nothing but the time it
+    /// takes rests on it, so `wait` can be anything from nothing to a short random sleep.
+    ///
+    /// # Errors
+    /// [`Error::Contended`] after a few such losses; [`Error::Damaged`] if the record would not be
+    /// taken; what `build` or the store says.
+    pub fn append(
+        &mut self,
+        store: &dyn Store,
+        key: &SigningKey,
+        now: u64,
+        wait: &dyn Fn(u32),
+        build: &dyn Fn(&Self) -> Result<Payload, Error>,
+    ) -> Result<LogHead, Error> {
+        for lost in 1..=APPEND_TRIES {
+            let signed = self.next(build(self)?, now).sign(key);
+            let seq = self.head().seq + 1;
+            let name = record_name(seq, &signed);
+            // As a reader would, before anybody can see it: one bad record would close the log for good.
+            let record = Record::decode(signed.bytes()).map_err(|error| refused(&name, error))?;
+            Record::verify(signed.bytes(), &self.authority).map_err(|error| refused(&name, error))?;
+            let mut onward = self.clone();
+            onward.apply(store, record, signed.digest())?;
+            onward.settle(store)?;
+            fetch::put_twice(store, &name, signed.bytes())?;
+            let rivals = fetch::list_both(store, "a/")?.into_iter().any(|other| {
+                other != name
+                    && matches!(Place::parse(&other), Some(Place::Record { seq: at, .. }) if at == seq)
+            });
+            if !rivals {
+                *self = onward;
+                return Ok(self.head());
+            }
+            store.remove(&name)?;
+            store.remove(&name.second())?;
+            wait(lost);
+            *self = Self::load(store, Some(&self.fingerprint))?;
+        }
+        Err(Error::Contended)
+    }
+}
+
+fn twice(list: &ListRef) -> Error {
+    damaged(&Place::List(list.digest).name(), "it says two objects for one name")
+}
+
+/// Where a signed record goes.
+#[must_use]
+pub fn record_name(seq: u64, signed: &SignedRecord) -> ObjectName {
+    Place::Record { seq, digest: first8(&signed.digest()) }.name()
+}
+
+fn fetch_record(store: &dyn Store, name: &ObjectName) -> Result<(Record, Vec<u8>), Error> {
+    fetch::checked(store, name, record::RECORD_BYTES_MAX as u64, |bytes| {
+        // Before anything else: a flipped bit in the version is damage that the second copy mends.
+        let said = match Place::parse(name) {
+            Some(Place::Record { seq, digest }) if digest == first8(&digest::digest(bytes)) => seq,
+            _ => return Err(damaged(name, "it does not match its name")),
+        };
+        let record = Record::decode(bytes).map_err(|error| refused(name, error))?;
+        if record.seq != said {
+            return Err(damaged(name, "it does not match its name"));
+        }
+        Ok((record, bytes.to_vec()))
+    })
+}
+
+/// An object that fails its check.
+#[must_use]
+pub fn damaged(name: &ObjectName, what: &str) -> Error {
+    Error::Damaged { name: name.clone(), what: what.to_owned() }
+}
+
+/// A record, list or header that could not be taken.
+#[must_use]
+pub fn refused(name: &ObjectName, error: record::Error) -> Error {
+    match error {
+        record::Error::Newer => Error::Newer { name: name.clone() },
+        record::Error::Layout(error) => damaged(name, &error.to_string()),
+        record::Error::Signature => damaged(name, "its signature is not the right key's"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::kdf::Argon2Settings;
+    use crate::crypto::secret::Secret;
+    use crate::store::Memory;
+    use crate::store::state::StateDir;
+    use crate::vault::device::DeviceKeys;
+    use crate::vault::init::NewSlot;
+    use crate::vault::init::NewVault;
+    use crate::vault::slot::Way;
+    use crate::vault::testing::Owner;
+
+    #[test]
+    fn a_record_with_any_byte_flipped_is_read_from_its_second_copy() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let folder = tempfile::tempdir().unwrap();
+        let device = DeviceKeys::generate();
+        let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
+        let slots = [NewSlot { way: &way, label: "test" }];
+        let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), 1).unwrap();
+        let log = vault.put(&store, &device, &StateDir::new(folder.path()), 1).unwrap();
+
+        for head in log.records() {
+            let name = Place::Record { seq: head.seq, digest: first8(&head.digest) }.name();
+            let good = store.get(&name, 1 << 20).unwrap();
+            for at in (0..good.len()).filter(|at| *at < 96 || at % 97 == 0) {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                store.remove(&name).unwrap();
+                store.put(&name, &bad).unwrap();
+                let (record, bytes) = fetch_record(&*store, &name).unwrap();
+                assert!(bytes == good && record.seq == head.seq, "byte {at} of {name}");
+            }
+            store.remove(&name).unwrap();
+            store.put(&name, &good).unwrap();
+        }
+    }
+
+    fn load(owner: &Owner) -> Result<Log, Error> {
+        Log::load(&owner.store, None)
+    }
+
+    fn drop_list(owner: &Owner, list: &ListRef) {
+        let name = Place::List(list.digest).name();
+        owner.store.remove(&name).unwrap();
+        owner.store.remove(&name.second()).unwrap();
+    }
+
+    #[test]
+    fn an_inventory_stands_in_for_all_lists_before_it_but_those_of_forget() {
+        let mut owner = Owner::new();
+        let device = owner.add_device().device;
+        let name = |byte: u8| Digest([byte; 32]);
+        let row = |listed: u8, current: u8| SupersedeRow {
+            device,
+            listed: name(listed),
+            current: name(current),
+            length: u32::from(current),
+        };
+        let first = owner.list(&[row(1, 11), row(2, 12)]);
+        owner.append(Payload::Supersede(first));
+        let forget = owner.list(&[ForgetRow { device, seq: 1, name: Digest([0; 32]) }]);
+        let forget_seq = owner.next_seq();
+        owner.append(Payload::Forget(forget));
+        let purge = owner.list(&[PurgeRow { device, listed: name(2) }]);
+        owner.append(Payload::Purge { list: purge, forget_seq, heads: Vec::new() });
+        let before = load(&owner).unwrap();
+        assert_eq!(before.inventory(), [row(1, 11), SupersedeRow::purged(device, name(2))]);
+        assert_eq!(before.lists(), [forget, first, purge]);
+
+        let whole = owner.list(&before.inventory());
+        owner.append(Payload::Inventory { lists: vec![whole], heads: Vec::new() });
+        let later = owner.list(&[row(2, 22), row(3, 13)]);
+        owner.append(Payload::Supersede(later));
+        drop_list(&owner, &first);
+        drop_list(&owner, &purge);
+        let log = load(&owner).unwrap();
+        assert_eq!(log.current(device, name(1), 5), Current::Object(name(11), 11));
+        assert_eq!(log.current(device, name(2), 5), Current::Purged, "what was purged stays purged");
+        assert_eq!(log.current(device, name(3), 5), Current::Object(name(13), 13));
+        assert_eq!(log.current(device, name(4), 5), Current::Object(name(4), 5));
+        assert_eq!(log.lists(), [forget, whole, later]);
+
+        // The whole map: what an inventory doesn't say is as its header lists it.
+        let empty = owner.list::<SupersedeRow>(&[]);
+        owner.append(Payload::Inventory { lists: vec![empty], heads: Vec::new() });
+        assert_eq!(load(&owner).unwrap().current(device, name(1), 5), Current::Object(name(1), 5));
+
+        drop_list(&owner, &forget);
+        assert!(matches!(load(&owner), Err(Error::Missing { .. })));
+    }
+
+    #[test]
+    fn a_list_that_says_two_objects_for_one_name_is_refused() {
+        let device = DeviceId([1; 16]);
+        let row = |current: u8| SupersedeRow {
+            device,
+            listed: Digest([9; 32]),
+            current: Digest([current; 32]),
+            length: 1,
+        };
+        let owner = || Owner::new();
+        let mut one = owner();
+        let list = one.list(&[row(1), row(2)]);
+        one.append(Payload::Supersede(list));
+        assert!(matches!(load(&one), Err(Error::Damaged { .. })));
+
+        let mut two = owner();
+        let lists = vec![two.list(&[row(1)]), two.list(&[row(2)])];
+        two.append(Payload::Inventory { lists, heads: Vec::new() });
+        assert!(matches!(load(&two), Err(Error::Damaged { .. })));
+
+        let mut three = owner();
+        let list = three.list(&[SupersedeRow::purged(device, Digest([9; 32]))]);
+        three.append(Payload::Supersede(list));
+        assert!(matches!(load(&three), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_purge_that_no_forget_announced_is_refused() {
+        let mut owner = Owner::new();
+        let device = owner.add_device().device;
+        let list = owner.list(&[PurgeRow { device, listed: Digest([9; 32]) }]);
+        owner.append(Payload::Purge { list, forget_seq: 1, heads: Vec::new() });
+        assert!(matches!(load(&owner), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_second_revocation_moves_a_devices_last_header_back_only() {
+        let revoked = |seqs: &[(u64, u8)]| {
+            let mut owner = Owner::new();
+            let device = owner.add_device().device;
+            for (seq, byte) in seqs {
+                let head = Head { device, seq: *seq, digest: Digest([*byte; 32]) };
+                owner.append(Payload::DeviceRevoke { head });
+            }
+            load(&owner).map(|log| log.devices()[&device].revoked.map(|head| head.seq))
+        };
+        assert_eq!(revoked(&[(5, 1), (5, 1), (3, 2), (0, 0)]).unwrap(), Some(0));
+        for bad in [&[(5, 1), (6, 2)][..], &[(5, 1), (5, 2)], &[(0, 0), (1, 1)], &[(0, 1)], &[(1, 0)]] {
+            assert!(matches!(revoked(bad), Err(Error::Damaged { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_no_reader_would_take_is_never_put() {
+        let mut owner = Owner::new();
+        let device = owner.add_device().device;
+        let mut log = load(&owner).unwrap();
+        let list = owner.list(&[PurgeRow { device, listed: Digest([9; 32]) }]);
+        let before = log.head();
+        let put = log.append(&owner.store, &owner.key, 1, &|_| {}, &|_| {
+            Ok(Payload::Purge { list, forget_seq: 1, heads: Vec::new() })
+        });
+        assert!(matches!(put, Err(Error::Damaged { .. })));
+        assert_eq!((log.head(), load(&owner).unwrap().head()), (before, before));
+    }
+
+    #[test]
+    fn a_log_of_its_first_record_alone_is_unfinished_only_if_nothing_else_was_stored() {
+        let (_, genesis) = crate::vault::testing::genesis();
+        let store = Memory::new();
+        store.put(&record_name(0, &genesis), genesis.bytes()).unwrap();
+        assert!(matches!(Log::load(&store, None), Err(Error::Unfinished { .. })));
+        let name = Place::Pack { device: DeviceId([1; 16]), digest: Digest([2; 32]) }.name();
+        store.put(&name, b"anything").unwrap();
+        assert!(matches!(Log::load(&store, None), Err(Error::HistoryMissing { .. })));
+    }
+
+    #[test]
+    fn whoever_loses_a_place_in_the_log_withdraws_waits_and_comes_next() {
+        let owner = Owner::new();
+        let mut log = load(&owner).unwrap();
+        let rival = log.next(Payload::Seen(Vec::new()), 7).sign(&owner.key);
+        let name = record_name(2, &rival);
+        let losses = std::cell::RefCell::new(Vec::new());
+        let head = log
+            .append(&owner.store, &owner.key, 1, &|lost| losses.borrow_mut().push(lost), &|_| {
+                // The other one puts his while this one is still being made.
+                fetch::put_twice(&owner.store, &name, rival.bytes())?;
+                Ok(Payload::Seen(Vec::new()))
+            })
+            .unwrap();
+        assert_eq!((head.seq, &losses.borrow()[..]), (3, &[1][..]));
+        let read = load(&owner).unwrap();
+        assert_eq!((read.head(), read.at(2).unwrap().digest), (head, rival.digest()));
+    }
+}

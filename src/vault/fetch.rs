@@ -1,0 +1,81 @@
+//! Objects out of a store, the second copy where the first is damaged or missing.
+
+use std::collections::BTreeSet;
+
+use crate::id::ObjectName;
+use crate::store;
+use crate::store::Store;
+use crate::vault::error::Error;
+use crate::vault::name::Place;
+use crate::vault::name::README;
+
+/// The folder of the second copies.
+pub const SECOND: &str = "2/";
+
+/// Gets an object and checks it; if that fails, does the same with its second copy.
+///
+/// # Errors
+/// That of the first copy, if neither will do: [`Error::Missing`], [`Error::Store`], or what `check` says.
+pub fn checked<T>(
+    store: &dyn Store,
+    name: &ObjectName,
+    bytes_max: u64,
+    check: impl Fn(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let get = |name: &ObjectName| match store.get(name, bytes_max) {
+        Ok(bytes) => check(&bytes),
+        Err(store::Error::TooLarge { .. }) => {
+            Err(Error::Damaged { name: name.clone(), what: "it is longer than any such object".to_owned() })
+        }
+        Err(error) => Err(error.into()),
+    };
+    let first = get(name);
+    match &first {
+        Ok(_) => first,
+        // A record of a newer version is no damage, so a second copy can't mend it.
+        Err(Error::Newer { .. }) => first,
+        Err(_) => get(&name.second()).or(first),
+    }
+}
+
+/// Puts an object and, right after it, its second copy.
+///
+/// An object that is there already with the same bytes counts as put: names carry digests, so a
+/// command that was cut off and runs again meets its own.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn put_twice(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+    for name in [name, &name.second()] {
+        match store.put(name, bytes) {
+            Err(store::Error::Exists { .. })
+                if store.get(name, bytes.len() as u64).is_ok_and(|there| there == bytes) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// All names below `prefix`, in first copy or second.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn list_both(store: &dyn Store, prefix: &str) -> Result<Vec<ObjectName>, Error> {
+    let mut names: BTreeSet<ObjectName> = store.list(prefix)?.into_iter().map(|listed| listed.name).collect();
+    for listed in store.list(&format!("{SECOND}{prefix}"))? {
+        names.extend(listed.name.as_str().strip_prefix(SECOND).and_then(ObjectName::parse));
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// Whether an object has a second copy: all but packs, and what is no object of the format.
+#[must_use]
+pub fn has_second(place: &Place) -> bool {
+    !matches!(place, Place::Pack { .. })
+}
+
+/// The text that a finder of the drive reads.
+#[must_use]
+pub fn readme() -> ObjectName {
+    ObjectName::parse(README).expect("the name is well-formed")
+}

@@ -1,0 +1,264 @@
+//! Making a vault: keys first, then everything put in an order that leaves nothing half made.
+
+use std::sync::Arc;
+
+use crate::crypto::derive::derive;
+use crate::crypto::digest;
+use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::kem::KemSecretKey;
+use crate::crypto::random;
+use crate::crypto::secret::Secret;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::sign::SigningKey;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::id::Fingerprint;
+use crate::id::ObjectName;
+use crate::id::VaultId;
+use crate::store::Store;
+use crate::store::state::StateDir;
+use crate::vault::authority::Log;
+use crate::vault::authority::record_name;
+use crate::vault::device;
+use crate::vault::device::DeviceKeys;
+use crate::vault::device::Message;
+use crate::vault::error::Error;
+use crate::vault::fetch;
+use crate::vault::name::Place;
+use crate::vault::name::first8;
+use crate::vault::record::Keys;
+use crate::vault::record::Payload;
+use crate::vault::record::Record;
+use crate::vault::record::SignedRecord;
+use crate::vault::ring::AdminRing;
+use crate::vault::ring::EpochKeys;
+use crate::vault::ring::ReadRing;
+use crate::vault::slot;
+use crate::vault::slot::Role;
+use crate::vault::slot::SlotTable;
+use crate::vault::slot::Way;
+
+/// The words for a finder of the drive. Fixed: it names nobody.
+pub const README_TEXT: &str = include_str!("README.txt");
+
+/// A vault that is thought out and not yet put anywhere: its recovery code can be confirmed first.
+pub struct NewVault {
+    fingerprint: Fingerprint,
+    authority: SigningKey,
+    genesis: SignedRecord,
+    objects: Vec<(ObjectName, Vec<u8>)>,
+    keys_record: SignedRecord,
+    admin_key: Secret<32>,
+    epoch: EpochKeys,
+    dedup_root: Secret<32>,
+}
+
+/// A slot that a new vault gets.
+pub struct NewSlot<'a> {
+    /// What locks it.
+    pub way: &'a Way,
+    /// What people call it.
+    pub label: &'a str,
+}
+
+impl NewVault {
+    /// Draws all keys and seals slot table and rings; every slot is an owner's.
+    ///
+    /// `device` is what this machine will be called, and becomes part of the owners' ring at once, so
+    /// that the name is never in the clear.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] if a way holds nothing that locks a slot.
+    pub fn generate(
+        slots: &[NewSlot<'_>],
+        settings: &Argon2Settings,
+        device: (&DeviceKeys, &str),
+        now: u64,
+    ) -> Result<Self, Error> {
+        let authority = SigningKey::generate();
+        let genesis = Record {
+            vault: VaultId([0; 16]),
+            seq: 0,
+            time: now,
+            prev: Digest([0; 32]),
+            payload: Payload::Genesis { authority: authority.public(), random: random::bytes() },
+        }
+        .sign(&authority);
+        let fingerprint = Fingerprint(genesis.digest().0);
+        let (read_key, admin_key) = (Secret::<32>::generate(), Secret::<32>::generate());
+        let owners_seed = Secret::<32>::generate();
+        let epoch = EpochKeys::generate(Epoch(1));
+
+        let mut locked = Vec::new();
+        for new in slots {
+            locked.push(slot::generate(&fingerprint, Role::Owner, new.way, settings, new.label)?);
+        }
+        let wanted: Vec<_> = locked.iter().map(|(keys, lock)| (Role::Owner, keys, lock.clone())).collect();
+        let table = SlotTable::wrap(&fingerprint, 1, &wanted, &read_key, &admin_key).encode(&fingerprint);
+
+        let newest_key = KemSecretKey::from_seed(epoch.seal_seed.duplicate()).public();
+        let owners_key = KemSecretKey::from_seed(owners_seed.duplicate()).public();
+        let ring = ReadRing {
+            dedup_root: Secret::generate(),
+            epochs: vec![EpochKeys {
+                epoch: Epoch(1),
+                seal_seed: epoch.seal_seed.duplicate(),
+                device_root: epoch.device_root.duplicate(),
+            }],
+        };
+        let admin = AdminRing {
+            authority_seed: authority.seed().duplicate(),
+            owners_seeds: vec![owners_seed],
+            slots: locked.into_iter().map(|(keys, _)| keys).collect(),
+            devices: vec![(device.0.device, device.1.to_owned())],
+            device_secrets: SecretBytes::new(Vec::new()),
+        };
+        let read_ring = ring.wrap(&fingerprint, 1, &read_key);
+        let admin_ring = admin.wrap(&fingerprint, 1, &admin_key);
+        let digests = [&table, &read_ring, &admin_ring].map(|bytes| digest::digest(bytes));
+        let keys_record = Record {
+            vault: fingerprint.vault_id(),
+            seq: 1,
+            time: now,
+            prev: genesis.digest(),
+            payload: Payload::Keys(Box::new(Keys {
+                generation: 1,
+                oldest: Epoch(1),
+                open: Epoch(1),
+                newest: Epoch(1),
+                authority: authority.public(),
+                newest_key,
+                owners_key,
+                slot_table: digests[0],
+                read_ring: digests[1],
+                admin_ring: digests[2],
+                heads: Vec::new(),
+                messages: Vec::new(),
+            })),
+        }
+        .sign(&authority);
+        let short = digests.map(|digest| first8(&digest));
+        let objects = vec![
+            (Place::SlotTable { generation: 1, digest: short[0] }.name(), table),
+            (Place::Ring { generation: 1, digest: short[1], admin: false }.name(), read_ring),
+            (Place::Ring { generation: 1, digest: short[2], admin: true }.name(), admin_ring),
+        ];
+        let dedup_root = ring.dedup_root;
+        Ok(Self { fingerprint, authority, genesis, objects, keys_record, admin_key, epoch, dedup_root })
+    }
+
+    /// F, which people may note before anything is put.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Puts the vault into an empty store and enrols `device` in it, by the way any device joins.
+    ///
+    /// A vault that was begun there and never finished is given up first: its first record goes, and
+    /// without one the slot tables and rings that it may have left are nothing. Of two who make a vault
+    /// in one place at the same moment, one at most gets it.
+    ///
+    /// # Errors
+    /// [`Error::VaultExists`]; [`Error::Store`]; [`Error::State`].
+    pub fn put(
+        self,
+        store: &Arc<dyn Store>,
+        device: &DeviceKeys,
+        state: &StateDir,
+        now: u64,
+    ) -> Result<Log, Error> {
+        match Log::load(&**store, None) {
+            Err(Error::NoVault { .. }) => {}
+            Err(Error::Unfinished { .. }) => give_up_unfinished(&**store)?,
+            Err(Error::Store(error)) => return Err(Error::Store(error)),
+            _ => return Err(Error::VaultExists { place: store.place() }),
+        }
+        // The device's key first: without it the vault would name a device that nobody has.
+        device.save(&self.fingerprint, state)?;
+        fetch::put_twice(&**store, &fetch::readme(), README_TEXT.as_bytes())?;
+        for (name, bytes) in &self.objects {
+            fetch::put_twice(&**store, name, bytes)?;
+        }
+        let first = record_name(0, &self.genesis);
+        fetch::put_twice(&**store, &first, self.genesis.bytes())?;
+        // Whoever began at the same moment may have taken this one for unfinished, or put another.
+        if fetch::list_both(&**store, "a/")? != [first.clone()] {
+            withdraw(&**store, first)?;
+            return Err(Error::VaultExists { place: store.place() });
+        }
+        fetch::put_twice(&**store, &record_name(1, &self.keys_record), self.keys_record.bytes())?;
+        let mut log = Log::load(&**store, Some(&self.fingerprint))?;
+
+        let hedge = self.admin_key.expose(|key| derive::<32>(key, &[], "hedge", &self.fingerprint.0));
+        let context = [&self.fingerprint.0[..], &device.device.0].concat();
+        let grant = Message::Grant {
+            fingerprint: self.fingerprint,
+            epoch: Epoch(1),
+            psk: self.epoch.device_psk(&self.fingerprint, device.device),
+            dedup: self.dedup_root.expose(|root| derive(root, &[], "dedup", &context)),
+        };
+        let kem_key = device.kem.public();
+        let sealed = device::seal_message(&self.fingerprint, device.device, &kem_key, None, hedge, &grant);
+        let message = sealed.digest();
+        let name = Place::Message { device: device.device, digest: message }.name();
+        fetch::put_twice(&**store, &name, sealed.bytes())?;
+        // Nobody else knows of this vault yet, so there is nobody to wait for.
+        log.append(&**store, &self.authority, now, &|_| {}, &|_| {
+            Ok(Payload::DeviceAdd {
+                device: device.device,
+                verifying_key: device.signing.public(),
+                kem_key: Box::new(kem_key.clone()),
+                message,
+            })
+        })?;
+        device::pin(device, &log, state)?;
+        Ok(log)
+    }
+}
+
+/// Removes the records of a vault that has no keys, so that another can be made in its place.
+fn give_up_unfinished(store: &dyn Store) -> Result<(), Error> {
+    for name in fetch::list_both(store, "a/")? {
+        withdraw(store, name)?;
+    }
+    Ok(())
+}
+
+/// Removes both copies of an object, as far as they are there.
+fn withdraw(store: &dyn Store, name: ObjectName) -> Result<(), Error> {
+    for name in [name.second(), name] {
+        match store.remove(&name) {
+            Err(crate::store::Error::Missing { .. }) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    fn make(store: &Arc<dyn Store>, state: &std::path::Path) -> Result<Log, Error> {
+        let device = DeviceKeys::generate();
+        let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
+        let slots = [NewSlot { way: &way, label: "test" }];
+        let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), 1)?;
+        vault.put(store, &device, &StateDir::new(state), 1)
+    }
+
+    #[test]
+    fn a_vault_that_was_only_begun_makes_way_for_another_and_a_finished_one_does_not() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let (_, genesis) = crate::vault::testing::genesis();
+        // Cut off between the two copies.
+        store.put(&record_name(0, &genesis), genesis.bytes()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let log = make(&store, folder.path()).unwrap();
+        assert_ne!(log.fingerprint().0, genesis.digest().0);
+        assert_eq!(Log::load(&*store, None).unwrap().head(), log.head());
+        assert!(matches!(make(&store, folder.path()), Err(Error::VaultExists { .. })));
+    }
+}

@@ -1,0 +1,153 @@
+//! What this machine remembers of vaults: which one stands where, and the newest state of each.
+
+use std::path::Path;
+
+use crate::id::Fingerprint;
+use crate::store::state::StateDir;
+use crate::vault::LockedVault;
+use crate::vault::device;
+use crate::vault::device::DeviceKeys;
+use crate::vault::device::io_error;
+use crate::vault::device::state_error;
+use crate::vault::error::Error;
+use crate::vault::history;
+use crate::vault::pins::PINS_BYTES_MAX;
+use crate::vault::pins::Pins;
+
+/// Lines of a fingerprint in hex, a space, and where that vault stands.
+const PLACES_FILE: &str = "places";
+const PLACES_BYTES_MAX: u64 = 1 << 20;
+/// A person's pins; a device's are kept sealed beside its key.
+const SEEN_FILE: &str = "seen";
+
+/// This machine's memory, without any secret of a person.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    state: StateDir,
+}
+
+impl Machine {
+    /// The memory kept in `folder`, for instance `~/.local/state/strongroom`.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { state: StateDir::new(folder) }
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Which vault this machine knows to stand at `place`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn known(&self, place: &str) -> Result<Option<Fingerprint>, Error> {
+        Ok(self.places()?.into_iter().find(|(_, known)| known == place).map(|(fingerprint, _)| fingerprint))
+    }
+
+    /// Remembers that this vault stands at `place`, in place of any other.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn remember(&self, place: &str, fingerprint: &Fingerprint) -> Result<(), Error> {
+        if place.contains('\n') || self.known(place)? == Some(*fingerprint) {
+            return Ok(());
+        }
+        let mut places = self.places()?;
+        places.retain(|(_, known)| known != place);
+        places.push((*fingerprint, place.to_owned()));
+        let text: String =
+            places.iter().map(|(fingerprint, place)| format!("{fingerprint} {place}\n")).collect();
+        self.state
+            .replace(PLACES_FILE, text.as_bytes())
+            .map_err(|error| io_error(&self.state, PLACES_FILE, &error))
+    }
+
+    fn places(&self) -> Result<Vec<(Fingerprint, String)>, Error> {
+        let bytes = self.state.read(PLACES_FILE, PLACES_BYTES_MAX);
+        let bytes = bytes.map_err(|error| io_error(&self.state, PLACES_FILE, &error))?.unwrap_or_default();
+        let wrong = || state_error(&self.state, PLACES_FILE, "it is not as strongroom writes it");
+        let text = String::from_utf8(bytes).map_err(|_| wrong())?;
+        text.lines()
+            .map(|line| {
+                let (fingerprint, place) = line.split_once(' ').ok_or_else(wrong)?;
+                Ok((Fingerprint::from_hex(fingerprint).ok_or_else(wrong)?, place.to_owned()))
+            })
+            .collect()
+    }
+
+    /// The folder for one vault: pins, and the device key if this machine is one of its devices.
+    #[must_use]
+    pub fn vault_state(&self, fingerprint: &Fingerprint) -> StateDir {
+        self.state.folder(&fingerprint.vault_id().to_string())
+    }
+
+    /// Whether this machine holds a device key of the vault.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn device(&self, fingerprint: &Fingerprint) -> Result<Option<crate::id::DeviceId>, Error> {
+        let keys = DeviceKeys::load(fingerprint, &self.vault_state(fingerprint))?;
+        Ok(keys.map(|keys| keys.device))
+    }
+
+    /// The newest state of the vault that this machine has seen, as a device or for a person.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn pins(&self, fingerprint: &Fingerprint) -> Result<Option<Pins>, Error> {
+        let state = self.vault_state(fingerprint);
+        let bytes = state.read(SEEN_FILE, PINS_BYTES_MAX);
+        let seen = match bytes.map_err(|error| io_error(&state, SEEN_FILE, &error))? {
+            None => None,
+            Some(bytes) => Some(
+                Pins::decode(&bytes).map_err(|error| state_error(&state, SEEN_FILE, &error.to_string()))?,
+            ),
+        };
+        let own = device::device_pins(fingerprint, &state)?;
+        Ok(match (seen, own) {
+            (Some(mut seen), Some(own)) => {
+                seen.advance(own.log, own.heads.into_values());
+                Some(seen)
+            }
+            (seen, own) => seen.or(own),
+        })
+    }
+
+    /// Checks a vault against what this machine has seen of it, if anything.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`] or [`Error::Forked`]; [`Error::State`].
+    pub fn check(&self, vault: &LockedVault) -> Result<Option<Pins>, Error> {
+        let Some(pins) = self.pins(&vault.log().fingerprint())? else { return Ok(None) };
+        pins.check_log(vault.log())?;
+        for head in pins.heads.values() {
+            let revoked = vault.log().devices().get(&head.device).and_then(|device| device.revoked);
+            if revoked.is_none_or(|last| head.seq <= last.seq) {
+                history::check_listed(vault.store(), head)?;
+            }
+        }
+        Ok(Some(pins))
+    }
+
+    /// Remembers the state of a vault that was just checked, and where it stands.
+    ///
+    /// # Errors
+    /// [`Error::State`]; as [`history::newest_headers`].
+    pub fn pin(&self, vault: &LockedVault) -> Result<(), Error> {
+        let log = vault.log();
+        let fingerprint = log.fingerprint();
+        let before = self.pins(&fingerprint)?;
+        let pinned = before.as_ref().map(|pins| pins.heads.clone()).unwrap_or_default();
+        let heads = history::newest_headers(vault.store(), log, None, &pinned)?;
+        let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
+        pins.advance(log.head(), heads);
+        if before.as_ref() != Some(&pins) {
+            let state = self.vault_state(&fingerprint);
+            state.replace(SEEN_FILE, &pins.encode()).map_err(|error| io_error(&state, SEEN_FILE, &error))?;
+        }
+        self.remember(&vault.store().place(), &fingerprint)
+    }
+}

@@ -1,0 +1,321 @@
+//! What the objects of a vault mean together; the only caller of a store.
+//!
+//! A [`LockedVault`] has verified its log and knows no secret; [`Vault`] is what a slot opens; a
+//! [`DeviceVault`](device::DeviceVault) adds snapshots and can't read.
+
+pub mod authority;
+pub mod body;
+pub mod device;
+pub mod error;
+pub mod fetch;
+pub mod header;
+pub mod history;
+pub mod index;
+pub mod init;
+pub mod machine;
+pub mod name;
+pub mod namer;
+pub mod pins;
+pub mod read;
+pub mod receipt;
+pub mod record;
+pub mod ring;
+pub mod slot;
+#[cfg(test)]
+mod testing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::crypto::digest;
+use crate::crypto::kem::KemSecretKey;
+use crate::crypto::secret::Secret;
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::id::Fingerprint;
+use crate::id::ObjectName;
+use crate::seal::pseal;
+use crate::seal::pseal::Kind;
+use crate::seal::pseal::Opener;
+use crate::store::Store;
+use crate::vault::authority::Log;
+use crate::vault::authority::damaged;
+use crate::vault::body::Body;
+use crate::vault::error::Error;
+use crate::vault::header::Snapshot;
+use crate::vault::history::History;
+use crate::vault::history::Located;
+use crate::vault::index::Index;
+use crate::vault::name::Place;
+use crate::vault::name::first8;
+use crate::vault::namer::Namer;
+use crate::vault::ring::AdminRing;
+use crate::vault::ring::RING_BYTES_MAX;
+use crate::vault::ring::ReadRing;
+use crate::vault::slot::OpenedSlot;
+use crate::vault::slot::Role;
+use crate::vault::slot::SlotTable;
+use crate::vault::slot::TABLE_BYTES_MAX;
+use crate::vault::slot::TableError;
+use crate::vault::slot::Way;
+
+/// A vault whose log is verified; no key is known.
+pub struct LockedVault {
+    store: Arc<dyn Store>,
+    log: Log,
+}
+
+impl LockedVault {
+    /// Reads and verifies the log.
+    ///
+    /// # Errors
+    /// As [`Log::load`].
+    pub fn load(store: Arc<dyn Store>, expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        let log = Log::load(&*store, expected)?;
+        Ok(Self { store, log })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Where the objects are.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Reads the slot table that the log names.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Newer`] naming it.
+    pub fn slot_table(&self) -> Result<(SlotTable, ObjectName), Error> {
+        let keys = self.log.keys();
+        let name = Place::SlotTable { generation: keys.generation, digest: first8(&keys.slot_table) }.name();
+        let bytes = self.fetch_named(&name, &keys.slot_table, TABLE_BYTES_MAX)?;
+        let table = SlotTable::decode(&self.log.fingerprint(), &bytes).map_err(|error| match error {
+            TableError::Newer => Error::Newer { name: name.clone() },
+            TableError::Layout(error) => damaged(&name, &error.to_string()),
+        })?;
+        if table.generation != keys.generation {
+            return Err(damaged(&name, "it is another generation's"));
+        }
+        Ok((table, name))
+    }
+
+    fn ring(&self, admin: bool) -> Result<(Vec<u8>, ObjectName), Error> {
+        let keys = self.log.keys();
+        let digest = if admin { &keys.admin_ring } else { &keys.read_ring };
+        let name = Place::Ring { generation: keys.generation, digest: first8(digest), admin }.name();
+        Ok((self.fetch_named(&name, digest, RING_BYTES_MAX)?, name))
+    }
+
+    fn fetch_named(&self, name: &ObjectName, digest: &Digest, bytes_max: u64) -> Result<Vec<u8>, Error> {
+        fetch::checked(&*self.store, name, bytes_max, |bytes| {
+            if digest::digest(bytes) == *digest {
+                Ok(bytes.to_vec())
+            } else {
+                Err(damaged(name, "it is not the one that the log names"))
+            }
+        })
+    }
+
+    /// Opens the vault with what a person holds.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`], [`Error::NoSlotForKey`], [`Error::ExpensiveKdf`]; [`Error::Missing`] or
+    /// [`Error::Damaged`] naming slot table or ring.
+    pub fn unlock(self, way: &Way) -> Result<Vault, Error> {
+        let (table, name) = self.slot_table()?;
+        let fingerprint = self.log.fingerprint();
+        let opened = table.unlock(&fingerprint, &name, way)?;
+        let generation = table.generation;
+        let (sealed, name) = self.ring(false)?;
+        let ring = ReadRing::unwrap(&fingerprint, generation, &opened.root.read, &sealed)
+            .map_err(|what| Error::Damaged { name, what })?;
+        let admin = match &opened.root.admin {
+            None => None,
+            Some(key) => {
+                let (sealed, name) = self.ring(true)?;
+                let ring = AdminRing::unwrap(&fingerprint, generation, key, &sealed)
+                    .map_err(|what| Error::Damaged { name, what })?;
+                Some(ring)
+            }
+        };
+        let secrets = ring
+            .epochs
+            .iter()
+            .map(|keys| (keys.epoch, KemSecretKey::from_seed(keys.seal_seed.duplicate())))
+            .collect();
+        Ok(Vault { locked: self, table, ring, admin, opened, secrets })
+    }
+
+    /// A device's verified chain.
+    ///
+    /// # Errors
+    /// As [`History::load`].
+    pub fn history(&self, device: DeviceId) -> Result<History, Error> {
+        History::load(&*self.store, &self.log, device)
+    }
+}
+
+/// A vault that a person's slot has opened.
+pub struct Vault {
+    locked: LockedVault,
+    table: SlotTable,
+    ring: ReadRing,
+    admin: Option<AdminRing>,
+    opened: OpenedSlot,
+    secrets: HashMap<Epoch, KemSecretKey>,
+}
+
+impl Vault {
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.locked.log
+    }
+
+    /// Where the objects are.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.locked.store
+    }
+
+    /// The same vault as those see it who hold no key.
+    #[must_use]
+    pub fn locked(&self) -> &LockedVault {
+        &self.locked
+    }
+
+    /// The slot that was opened.
+    #[must_use]
+    pub fn slot(&self) -> (&OpenedSlot, Role) {
+        (&self.opened, self.opened.role)
+    }
+
+    /// All slots.
+    #[must_use]
+    pub fn slots(&self) -> &SlotTable {
+        &self.table
+    }
+
+    /// The owners' ring.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`].
+    pub fn admin(&self) -> Result<&AdminRing, Error> {
+        self.admin.as_ref().ok_or(Error::NotOwner)
+    }
+
+    /// The readers' ring.
+    #[must_use]
+    pub fn ring(&self) -> &ReadRing {
+        &self.ring
+    }
+
+    /// How a device names its chunks.
+    #[must_use]
+    pub fn namer(&self, device: DeviceId) -> Namer {
+        let fingerprint = self.log().fingerprint();
+        Namer::derive(&fingerprint, &self.ring.dedup_secret(&fingerprint, device))
+    }
+
+    /// The header that a pack, index or body of `device` must have, with the epoch that it claims,
+    /// and the keys of that epoch.
+    fn expect(
+        &self,
+        name: &ObjectName,
+        device: DeviceId,
+        kind: Kind,
+        head: &[u8],
+    ) -> Result<(pseal::Header, &KemSecretKey, Secret<32>), Error> {
+        let claimed = pseal::peek(head).map_err(|error| match error {
+            pseal::Error::NewerVersion => Error::Newer { name: name.clone() },
+            error => damaged(name, &error.to_string()),
+        })?;
+        let fingerprint = self.log().fingerprint();
+        let keys = self.ring.epoch(claimed.epoch).zip(self.secrets.get(&claimed.epoch));
+        let Some((keys, secret)) = keys else {
+            return Err(damaged(name, "it claims an epoch whose keys don't exist"));
+        };
+        let expected = pseal::Header { vault: fingerprint.vault_id(), device, epoch: claimed.epoch, kind };
+        Ok((expected, secret, keys.device_psk(&fingerprint, device)))
+    }
+
+    /// Opens the head of an object of which only parts are read.
+    fn opener(&self, name: &ObjectName, device: DeviceId, kind: Kind, head: &[u8]) -> Result<Opener, Error> {
+        let (expected, secret, psk) = self.expect(name, device, kind, head)?;
+        Opener::new(&self.log().fingerprint(), secret, &psk, &expected, head)
+            .map_err(|error| damaged(name, &error.to_string()))
+    }
+
+    /// Reads a whole object in the order of checks that the format sets: length and digest as
+    /// listed, header, commitment, segments.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Newer`] naming it.
+    pub fn whole_object(&self, device: DeviceId, located: &Located, kind: Kind) -> Result<Vec<u8>, Error> {
+        let name = Place::Pack { device, digest: located.name }.name();
+        let object = whole_object_bytes(self.store(), &name, located)?;
+        let (expected, secret, psk) = self.expect(&name, device, kind, &object)?;
+        pseal::open(&self.log().fingerprint(), secret, &psk, &expected, &object)
+            .map_err(|error| damaged(&name, &error.to_string()))
+    }
+
+    /// Reads a whole index object.
+    ///
+    /// # Errors
+    /// As [`Vault::whole_object`].
+    pub fn index(&self, device: DeviceId, located: &Located) -> Result<Index, Error> {
+        let plaintext = self.whole_object(device, located, Kind::Index)?;
+        Index::decode(plaintext).map_err(|error| {
+            damaged(&Place::Pack { device, digest: located.name }.name(), &error.to_string())
+        })
+    }
+
+    /// Reads a snapshot's body.
+    ///
+    /// # Errors
+    /// As [`Vault::whole_object`].
+    pub fn body(&self, history: &History, snapshot: &Snapshot) -> Result<Body, Error> {
+        let device = history.device();
+        let located = history.locate(self.log(), snapshot.header.body)?;
+        let plaintext = self.whole_object(device, &located, Kind::Body)?;
+        let name = Place::Pack { device, digest: located.name }.name();
+        Body::decode(&plaintext).map_err(|error| match error {
+            body::Error::Newer => Error::Newer { name },
+            body::Error::Layout(error) => damaged(&name, &error.to_string()),
+        })
+    }
+
+    /// What people call a device, if this slot's holder may know.
+    #[must_use]
+    pub fn device_name(&self, device: DeviceId) -> Option<&str> {
+        let devices = &self.admin.as_ref()?.devices;
+        devices.iter().find(|(id, _)| *id == device).map(|(_, name)| name.as_str())
+    }
+}
+
+/// Reads all bytes of a listed object and holds length and digest against the list.
+///
+/// # Errors
+/// [`Error::Missing`] or [`Error::Damaged`] naming it.
+pub fn whole_object_bytes(store: &dyn Store, name: &ObjectName, located: &Located) -> Result<Vec<u8>, Error> {
+    let bytes = match store.get(name, u64::from(located.length)) {
+        Err(crate::store::Error::TooLarge { .. }) => {
+            return Err(damaged(name, "it is longer than its signed length"));
+        }
+        result => result?,
+    };
+    if bytes.len() as u64 != u64::from(located.length) {
+        return Err(damaged(name, "it is shorter than its signed length"));
+    }
+    if digest::digest(&bytes) != located.name {
+        return Err(damaged(name, "it does not match its name"));
+    }
+    Ok(bytes)
+}
