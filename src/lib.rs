@@ -8,5 +8,6 @@ pub mod observe;
 pub mod pack;
 pub mod seal;
 pub mod store;
+pub mod task;
 pub mod tree;
 pub mod vault;

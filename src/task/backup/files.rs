@@ -1,0 +1,402 @@
+//! What a job's last snapshot knew of each file, so that an unchanged one need not be read again.
+//!
+//! One sealed file a job. Directories and names are in it as keyed hashes only, so even with the
+//! device's key a thief reads no name from it.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use crate::codec;
+use crate::codec::Reader;
+use crate::codec::Writer;
+use crate::crypto::secret::SecretBytes;
+use crate::id::ChunkId;
+use crate::store::state::StateWriter;
+use crate::task::backup::known::hex;
+use crate::task::error::Error;
+use crate::tree::entry::ChunkRef;
+use crate::tree::entry::DataRun;
+use crate::tree::entry::Time;
+use crate::tree::entry::Xattr;
+use crate::tree::walk::Stat;
+use crate::vault::device::DeviceVault;
+use crate::vault::device::io_error;
+
+/// How many files of one directory are sealed together.
+const FILES_A_PIECE: usize = 4_096;
+/// How many bytes of rows are sealed together at most, once a row has gone over it.
+const PIECE_BYTES: usize = 1 << 20;
+/// How many pieces of one directory are held while its names are looked up: names come in the order
+/// in which they were written, so the next one is in this piece or soon after.
+const PIECES_HELD: usize = 3;
+/// How many refs of a long file are sealed together: its refs are kept apart from its row, so that
+/// they are never in memory twice.
+const REFS_A_PIECE: usize = 16_384;
+/// Stands for the number of refs where they are kept apart.
+const REFS_APART: u32 = u32::MAX;
+/// The index at the end of the file: hash, offset and length of each piece, and before that its own
+/// place.
+const TRAILER_BYTES: u64 = 16;
+
+/// A keyed hash of a path or a name.
+pub type Hash = [u8; 16];
+
+/// Where the pieces of each directory are: offset and length.
+type Directories = HashMap<Hash, Vec<(u64, u32)>>;
+
+/// What is known of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// Its size, holes included.
+    pub size: u64,
+    /// When its content changed last.
+    pub modified: Time,
+    /// When anything of it changed last.
+    pub changed: Time,
+    /// Its number in its file system.
+    pub inode: u64,
+    /// Its bytes, if they are few.
+    pub inline: Option<Box<[u8]>>,
+    /// The chunks of its content otherwise.
+    pub refs: Vec<ChunkRef>,
+    /// Where refs are that are kept apart, until they are read.
+    pub pieces: Vec<(u64, u32)>,
+    /// Its runs of data, if it has holes.
+    pub sparse: Option<Box<[DataRun]>>,
+    /// Its extended attributes.
+    pub xattrs: Vec<Xattr>,
+}
+
+impl Known {
+    /// Whether a file that looks like `stat` can be taken over unread.
+    #[must_use]
+    pub fn fits(&self, stat: &Stat, ignore_ctime: bool, ignore_inode: bool) -> bool {
+        self.size == stat.size
+            && self.modified == stat.modified
+            && (ignore_ctime || self.changed == stat.changed)
+            && (ignore_inode || self.inode == stat.inode)
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.size).i64(self.modified.seconds).u32(self.modified.nanos);
+        out.i64(self.changed.seconds).u32(self.changed.nanos).u64(self.inode);
+        match &self.inline {
+            Some(bytes) => out.u8(1).sized(bytes),
+            None => out.u8(0),
+        };
+        if self.pieces.is_empty() {
+            out.count(self.refs.len());
+            write_refs(out, &self.refs);
+        } else {
+            out.u32(REFS_APART).count(self.pieces.len());
+            for (at, length) in &self.pieces {
+                out.u64(*at).u32(*length);
+            }
+        }
+        match &self.sparse {
+            Some(runs) => {
+                out.u8(1).count(runs.len());
+                for run in runs {
+                    out.u64(run.offset).u64(run.length);
+                }
+            }
+            None => {
+                out.u8(0);
+            }
+        }
+        out.count(self.xattrs.len());
+        for (name, value) in &self.xattrs {
+            out.sized(name).sized(value);
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
+        let mut known = Self {
+            size: from.u64()?,
+            modified: Time { seconds: from.i64()?, nanos: from.u32()? },
+            changed: Time { seconds: from.i64()?, nanos: from.u32()? },
+            inode: from.u64()?,
+            inline: match from.u8()? {
+                0 => None,
+                _ => Some(from.sized()?.into()),
+            },
+            refs: Vec::new(),
+            pieces: Vec::new(),
+            sparse: None,
+            xattrs: Vec::new(),
+        };
+        if from.clone().u32()? == REFS_APART {
+            from.u32()?;
+            let count = from.count(12)?;
+            known.pieces =
+                (0..count).map(|_| Ok((from.u64()?, from.u32()?))).collect::<Result<_, codec::Error>>()?;
+        } else {
+            let count = from.count(REF_BYTES)?;
+            known.refs = read_refs(from, count)?;
+        }
+        known.sparse = match from.u8()? {
+            0 => None,
+            _ => {
+                let count = from.count(16)?;
+                let runs = (0..count)
+                    .map(|_| Ok(DataRun { offset: from.u64()?, length: from.u64()? }))
+                    .collect::<Result<Vec<_>, codec::Error>>()?;
+                Some(runs.into())
+            }
+        };
+        let count = from.count(8)?;
+        known.xattrs = (0..count)
+            .map(|_| Ok((from.sized()?.into(), from.sized()?.into())))
+            .collect::<Result<_, codec::Error>>()?;
+        Ok(known)
+    }
+}
+
+const REF_BYTES: usize = 36;
+
+fn write_refs(out: &mut Writer, refs: &[ChunkRef]) {
+    for reference in refs {
+        out.bytes(&reference.id.0).u32(reference.length);
+    }
+}
+
+fn read_refs(from: &mut Reader<'_>, count: usize) -> Result<Vec<ChunkRef>, codec::Error> {
+    (0..count).map(|_| Ok(ChunkRef { id: ChunkId(from.array()?), length: from.u32()? })).collect()
+}
+
+/// The files of a job's last snapshot.
+pub struct LastFiles<'a> {
+    vault: &'a DeviceVault,
+    name: String,
+    file: Option<File>,
+    directories: Directories,
+}
+
+/// The files of one directory in it.
+pub struct LastDirectory {
+    pieces: VecDeque<(u64, u32)>,
+    held: VecDeque<HashMap<Hash, Known>>,
+}
+
+fn file_name(job: &[u8; 16]) -> String {
+    format!("files-{}", hex(job))
+}
+
+impl<'a> LastFiles<'a> {
+    /// Opens a job's memory. Where there is none, or none that opens, every file is read.
+    #[must_use]
+    pub fn load(vault: &'a DeviceVault, job: &[u8; 16]) -> Self {
+        let name = file_name(job);
+        let mut files = Self { vault, name, file: None, directories: HashMap::new() };
+        if let Some((file, directories)) = files.read_index() {
+            files.file = Some(file);
+            files.directories = directories;
+        }
+        files
+    }
+
+    /// Knows nothing.
+    #[must_use]
+    pub fn none(vault: &'a DeviceVault) -> Self {
+        Self { vault, name: String::new(), file: None, directories: HashMap::new() }
+    }
+
+    fn read_index(&self) -> Option<(File, Directories)> {
+        let file = self.vault.state().reader(&self.name).ok()??;
+        let end = file.metadata().ok()?.len().checked_sub(TRAILER_BYTES)?;
+        let mut trailer = [0; 16];
+        file.read_exact_at(&mut trailer, end).ok()?;
+        let mut from = Reader::new(&trailer);
+        let (at, length) = (from.u64().ok()?, from.u64().ok()?);
+        if at.checked_add(length)? != end {
+            return None;
+        }
+        let mut sealed = vec![0; usize::try_from(length).ok()?];
+        file.read_exact_at(&mut sealed, at).ok()?;
+        let index = self.vault.unprotect(&format!("{}/index", self.name), &sealed)?;
+        let directories = index.expose(|bytes| {
+            let mut from = Reader::new(bytes);
+            let count = from.count(28).ok()?;
+            let mut directories = Directories::with_capacity(count);
+            for _ in 0..count {
+                let hash = from.array().ok()?;
+                directories.entry(hash).or_default().push((from.u64().ok()?, from.u32().ok()?));
+            }
+            Some(directories)
+        })?;
+        Some((file, directories))
+    }
+
+    /// What the last snapshot had in a directory.
+    #[must_use]
+    pub fn directory(&self, path: &Hash) -> LastDirectory {
+        let pieces = self.directories.get(path).cloned().unwrap_or_default();
+        LastDirectory { pieces: pieces.into(), held: VecDeque::new() }
+    }
+
+    /// Looks up names of a directory, a group at a time and in order.
+    #[must_use]
+    pub fn find(&self, directory: &mut LastDirectory, names: &[Hash]) -> Vec<Option<Known>> {
+        let mut found: Vec<Option<Known>> = names.iter().map(|name| directory.take(name)).collect();
+        // A group that spans a seam, or after many removed names, is in pieces not read yet.
+        let mut read = 0;
+        while found.iter().any(Option::is_none)
+            && (read < PIECES_HELD || found.iter().all(Option::is_none))
+            && let Some(place) = directory.pieces.pop_front()
+        {
+            read += 1;
+            let Some(piece) = self.read_piece(place) else { continue };
+            directory.held.push_back(piece);
+            if directory.held.len() > PIECES_HELD {
+                directory.held.pop_front();
+            }
+            for (name, found) in names.iter().zip(&mut found) {
+                if found.is_none() {
+                    *found = directory.take(name);
+                }
+            }
+        }
+        for found in &mut found {
+            if found.as_ref().is_some_and(|known| !known.pieces.is_empty()) {
+                *found = found.take().and_then(|known| self.with_refs(known));
+            }
+        }
+        found
+    }
+
+    /// Reads the refs that are kept apart; a file of which they can't be read is read itself.
+    fn with_refs(&self, mut known: Known) -> Option<Known> {
+        let pieces = std::mem::take(&mut known.pieces);
+        known.refs.reserve_exact(pieces.len() * REFS_A_PIECE);
+        for place in pieces {
+            let piece = self.open_piece(place)?;
+            let refs = piece.expose(|bytes| read_refs(&mut Reader::new(bytes), bytes.len() / REF_BYTES));
+            known.refs.extend(refs.ok()?);
+        }
+        Some(known)
+    }
+
+    fn open_piece(&self, (at, length): (u64, u32)) -> Option<SecretBytes> {
+        let mut sealed = vec![0; length as usize];
+        self.file.as_ref()?.read_exact_at(&mut sealed, at).ok()?;
+        self.vault.unprotect(&format!("{}/{at}", self.name), &sealed)
+    }
+
+    fn read_piece(&self, place: (u64, u32)) -> Option<HashMap<Hash, Known>> {
+        let piece = self.open_piece(place)?;
+        piece.expose(|bytes| {
+            let mut from = Reader::new(bytes);
+            let mut files = HashMap::new();
+            while from.remaining() > 0 {
+                files.insert(from.array().ok()?, Known::read(&mut from).ok()?);
+            }
+            Some(files)
+        })
+    }
+}
+
+impl LastDirectory {
+    fn take(&mut self, name: &Hash) -> Option<Known> {
+        self.held.iter_mut().find_map(|piece| piece.remove(name))
+    }
+}
+
+/// The memory of this run, written as it goes.
+pub struct FilesWriter<'a> {
+    vault: &'a DeviceVault,
+    name: String,
+    file: StateWriter,
+    at: u64,
+    index: Writer,
+    pieces: usize,
+}
+
+/// The files of one directory, waiting to be sealed together.
+#[derive(Default)]
+pub struct Rows {
+    out: Writer,
+    count: usize,
+}
+
+impl<'a> FilesWriter<'a> {
+    /// Begins a job's memory anew; the old one stays until [`FilesWriter::finish`].
+    ///
+    /// # Errors
+    /// [`crate::vault::error::Error::State`].
+    pub fn begin(vault: &'a DeviceVault, job: &[u8; 16]) -> Result<Self, Error> {
+        let name = file_name(job);
+        let state = vault.state();
+        let file = state.writer(&name).map_err(|error| io_error(state, &name, &error))?;
+        Ok(Self { vault, name, file, at: 0, index: Writer::new(), pieces: 0 })
+    }
+
+    /// Remembers a file of the directory that `rows` are of.
+    ///
+    /// # Errors
+    /// [`crate::vault::error::Error::State`].
+    pub fn add(&mut self, path: &Hash, rows: &mut Rows, name: &Hash, known: &mut Known) -> Result<(), Error> {
+        if known.refs.len() > REFS_A_PIECE {
+            for refs in known.refs.chunks(REFS_A_PIECE) {
+                let mut piece = Writer::with_capacity(refs.len() * REF_BYTES);
+                write_refs(&mut piece, refs);
+                let at = self.at;
+                known.pieces.push((at, self.write(&at.to_string(), piece.as_slice())?));
+            }
+        }
+        rows.out.bytes(name);
+        known.write(&mut rows.out);
+        rows.count += 1;
+        if rows.count >= FILES_A_PIECE || rows.out.len() >= PIECE_BYTES {
+            self.flush(path, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Seals what is left of a directory.
+    ///
+    /// # Errors
+    /// [`crate::vault::error::Error::State`].
+    pub fn flush(&mut self, path: &Hash, rows: &mut Rows) -> Result<(), Error> {
+        let rows = std::mem::take(rows);
+        if rows.count == 0 {
+            return Ok(());
+        }
+        let at = self.at;
+        let length = self.write(&at.to_string(), rows.out.as_slice())?;
+        self.index.bytes(path).u64(at).u32(length);
+        self.pieces += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, place: &str, bytes: &[u8]) -> Result<u32, Error> {
+        let sealed = self.vault.protect(&format!("{}/{place}", self.name), bytes);
+        self.write_plain(&sealed)?;
+        Ok(u32::try_from(sealed.len()).expect("a piece holds one file's refs or a few MB"))
+    }
+
+    fn write_plain(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let state = self.vault.state();
+        self.file.write_all(bytes).map_err(|error| io_error(state, &self.name, &error))?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes the place of the last run's memory.
+    ///
+    /// # Errors
+    /// [`crate::vault::error::Error::State`].
+    pub fn finish(mut self) -> Result<(), Error> {
+        let mut index = Writer::with_capacity(self.index.len() + 4);
+        index.count(self.pieces).bytes(self.index.as_slice());
+        let at = self.at;
+        let length = self.write("index", index.as_slice())?;
+        let mut trailer = Writer::new();
+        trailer.u64(at).u64(u64::from(length));
+        self.write_plain(trailer.as_slice())?;
+        let (state, name) = (self.vault.state(), &self.name);
+        self.file.finish().map_err(|error| io_error(state, name, &error).into())
+    }
+}

@@ -1,0 +1,653 @@
+//! Which chunks this device may use again, and where they are: its own memory, sealed, and
+//! bounded to what the last snapshots of its jobs hold.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
+use std::io::Read;
+use std::io::Write;
+
+use crate::codec;
+use crate::codec::Reader;
+use crate::codec::Writer;
+use crate::id::ChunkId;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::seal::pseal::Kind;
+use crate::task::error::Error;
+use crate::vault::authority::Current;
+use crate::vault::body::INDEXES_MAX;
+use crate::vault::body::IndexRef;
+use crate::vault::device::DeviceVault;
+use crate::vault::device::io_error;
+use crate::vault::error;
+use crate::vault::header::NewObject;
+use crate::vault::index;
+use crate::vault::index::PREFIX_BYTES;
+use crate::vault::index::Prefix;
+
+/// How long a job that isn't run any more is remembered: 45 days, in nanoseconds.
+const JOB_KEPT_NS: u64 = 45 * 24 * 3600 * 1_000_000_000;
+/// Rows of a table that are sealed together: about 650 KB.
+const ROWS_A_PIECE: usize = 16_384;
+/// The longest sealed piece that is read: a header naming a million packs.
+const PIECE_BYTES_MAX: usize = 64 << 20;
+/// The pack of a chunk that is on its way to one.
+const PENDING: u32 = u32::MAX;
+/// The index of a chunk that no index holds yet.
+const NO_INDEX: u32 = u32::MAX;
+/// The table of a chunk that only the journal or this session knows.
+const NO_TABLE: u16 = u16::MAX;
+const JOURNAL_FILE: &str = "journal";
+
+/// Ids are digests already: their first bytes are as good as any hash of them.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+#[derive(Clone, Copy)]
+struct Chunk {
+    pack: u32,
+    index: u32,
+    /// Whose snapshot keeps the chunk in the vault.
+    table: u16,
+    used: bool,
+}
+
+struct Pack {
+    name: Digest,
+    length: u32,
+    /// The snapshot whose header lists it; 0 if none does yet.
+    listed: u64,
+    /// What else is known of a pack that no header lists.
+    loose: Option<Loose>,
+}
+
+/// A pack that was put, and perhaps listed by a header whose writer then was cut off.
+#[derive(Clone, Copy)]
+struct Loose {
+    epoch: Epoch,
+    after: u64,
+}
+
+struct IndexGroup {
+    listed: u64,
+    parts: Vec<IndexPart>,
+}
+
+/// A part of an index as a body names it, and its length.
+#[derive(Clone, Copy)]
+struct IndexPart {
+    reference: IndexRef,
+    length: u32,
+}
+
+/// A pack that this device has put into the vault.
+pub struct StoredPack {
+    /// Its name and length.
+    pub object: NewObject,
+    /// The epoch that it is sealed under.
+    pub epoch: Epoch,
+    /// The device's newest snapshot when it was put; only one after it can list it.
+    pub after: u64,
+    /// The beginnings of the ids of the chunks in it.
+    pub chunks: Vec<Prefix>,
+}
+
+/// The chunks that may be used again, of all jobs.
+#[derive(Default)]
+pub struct Known {
+    /// By the beginning of the id, as indexes have it: memory is what a backup has least of.
+    chunks: HashMap<Prefix, Chunk, BuildHasherDefault<IdHasher>>,
+    packs: Vec<Pack>,
+    pack_numbers: HashMap<Digest, u32>,
+    indexes: Vec<IndexGroup>,
+    /// The snapshots whose tables were read.
+    tables: Vec<u64>,
+}
+
+/// What a job's table says of the job itself.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LastRun {
+    /// How many files the last snapshot has.
+    pub files: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl Known {
+    /// Reads the tables of all jobs run lately, and what an interrupted run has stored.
+    ///
+    /// A table that doesn't open or is out of date is left out, and removed if `cleans`: what it would
+    /// have saved is uploaded again.
+    ///
+    /// # Errors
+    /// [`error::Error::State`] if the folder can't be read.
+    pub fn load(
+        vault: &DeviceVault,
+        now: u64,
+        job: &[u8; 16],
+        cleans: bool,
+    ) -> Result<(Self, LastRun, Vec<StoredPack>), Error> {
+        let mut known = Self::default();
+        let mut last_run = LastRun::default();
+        let state = vault.state();
+        for name in state.names().map_err(|error| io_error(state, "", &error))? {
+            let Some(of) = name.strip_prefix(TABLE_PREFIX).filter(|of| !of.ends_with(".new")) else {
+                continue;
+            };
+            match known.load_table(vault, &name, now) {
+                Ok(Some(run)) if of == hex(job) => last_run = run,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) if !cleans => {}
+                Ok(None) | Err(_) => {
+                    for stale in [name.clone(), format!("files-{of}")] {
+                        state.remove(&stale).map_err(|error| io_error(state, &stale, &error))?;
+                    }
+                }
+            }
+        }
+        let mut resumed = Journal::load(vault)?;
+        resumed.retain(|pack| {
+            let loose = Loose { epoch: pack.epoch, after: pack.after };
+            may_be_listed(vault, &pack.object.name, loose)
+        });
+        for pack in &resumed {
+            known.add_pack(pack);
+        }
+        Ok((known, last_run, resumed))
+    }
+
+    fn load_table(&mut self, vault: &DeviceVault, name: &str, now: u64) -> Result<Option<LastRun>, Error> {
+        let state = vault.state();
+        let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
+        let mut pieces = Pieces { vault, name, file, number: 0 };
+        let broken = || Error::Vault(crate::vault::device::state_error(state, name, "it is incomplete"));
+        let head = pieces.next()?.ok_or_else(broken)?;
+        let mut from = Reader::new(&head);
+        let parsed = read_table_head(&mut from).map_err(|_| broken())?;
+        if now.saturating_sub(parsed.time) > JOB_KEPT_NS
+            || vault.log().is_forgotten(vault.device(), parsed.seq)
+        {
+            return Ok(None);
+        }
+        let packs: Vec<u32> =
+            parsed.packs.iter().map(|pack| self.pack_number(pack.0, pack.1, pack.2, None)).collect();
+        let first_index = u32::try_from(self.indexes.len()).map_err(|_| broken())?;
+        let index_count = u32::try_from(parsed.indexes.len()).map_err(|_| broken())?;
+        self.indexes.extend(parsed.indexes);
+        let table = u16::try_from(self.tables.len()).map_err(|_| broken())?;
+        self.tables.push(parsed.seq);
+        for _ in 0..parsed.pieces {
+            let piece = pieces.next()?.ok_or_else(broken)?;
+            let mut from = Reader::new(&piece);
+            while from.remaining() > 0 {
+                let (id, pack, index) = read_row(&mut from).map_err(|_| broken())?;
+                let pack = *packs.get(pack as usize).ok_or_else(broken)?;
+                let index = if index < index_count { first_index + index } else { NO_INDEX };
+                self.chunks.entry(id).or_insert(Chunk { pack, index, table, used: false });
+            }
+        }
+        Ok(Some(LastRun { files: parsed.files, bytes: parsed.bytes }))
+    }
+
+    fn pack_number(&mut self, name: Digest, length: u32, listed: u64, loose: Option<Loose>) -> u32 {
+        *self.pack_numbers.entry(name).or_insert_with(|| {
+            self.packs.push(Pack { name, length, listed, loose });
+            u32::try_from(self.packs.len() - 1).expect("fewer packs than 2^32 fit into a vault")
+        })
+    }
+
+    /// Forgets every chunk that can't be relied on any more: its pack or index isn't in the vault as its
+    /// list says, its snapshot or its pack is forgotten, or its pack's epoch is closed. Says how
+    /// many of the chunks that this session uses are among them.
+    pub fn retain_sound(&mut self, vault: &DeviceVault, stored: &HashMap<Digest, u64>) -> usize {
+        let (log, device) = (vault.log(), vault.device());
+        let there = |listed: Digest, length: u32| match log.current(device, listed, length) {
+            Current::Object(name, length) => stored.get(&name) == Some(&u64::from(length)),
+            Current::Purged => false,
+        };
+        let is_sound = |pack: &Pack| {
+            let listable = match pack.loose {
+                Some(loose) if pack.listed == 0 => may_be_listed(vault, &pack.name, loose),
+                _ => true,
+            };
+            listable && there(pack.name, pack.length)
+        };
+        let packs: Vec<bool> = self.packs.iter().map(is_sound).collect();
+        let whole =
+            |group: &IndexGroup| group.parts.iter().all(|part| there(part.reference.name, part.length));
+        let indexes: Vec<bool> = self.indexes.iter().map(whole).collect();
+        let tables: Vec<bool> = self.tables.iter().map(|seq| !log.is_forgotten(device, *seq)).collect();
+        let mut lost = 0;
+        self.chunks.retain(|_, chunk| {
+            let in_table = chunk.table == NO_TABLE || tables[usize::from(chunk.table)];
+            let kept = chunk.pack != PENDING && packs[chunk.pack as usize] && in_table;
+            let without_index = chunk.index != NO_INDEX && !indexes[chunk.index as usize];
+            if without_index {
+                chunk.index = NO_INDEX;
+            }
+            lost += usize::from(chunk.used && (!kept || without_index));
+            kept
+        });
+        for (pack, _) in self.packs.iter().zip(&packs).filter(|(_, sound)| !**sound) {
+            // It may be stored again under the same number, but not be taken for listed.
+            self.pack_numbers.remove(&pack.name);
+        }
+        lost
+    }
+
+    /// Begins a session: nothing is used, and nothing is on its way.
+    ///
+    /// An index that a session before this one stored and no header came to list counts for nothing:
+    /// a body must not name it.
+    pub fn begin(&mut self) {
+        self.chunks.retain(|_, chunk| chunk.pack != PENDING);
+        let indexes = &self.indexes;
+        for chunk in self.chunks.values_mut() {
+            chunk.used = false;
+            if indexes.get(chunk.index as usize).is_none_or(|group| group.listed == 0) {
+                chunk.index = NO_INDEX;
+            }
+        }
+    }
+
+    /// Whether the vault holds a chunk, or will; from here on this session relies on it.
+    pub fn uses(&mut self, id: &ChunkId) -> bool {
+        match self.chunks.get_mut(&index::prefix(id)) {
+            Some(chunk) => {
+                chunk.used = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the vault holds a chunk, or will.
+    #[must_use]
+    pub fn holds(&self, id: &ChunkId) -> bool {
+        self.chunks.contains_key(&index::prefix(id))
+    }
+
+    /// A chunk is on its way into a pack.
+    pub fn expect(&mut self, id: &ChunkId) {
+        let chunk = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: true };
+        self.chunks.insert(index::prefix(id), chunk);
+    }
+
+    /// A pack is in the vault; false if it was known.
+    pub fn add_pack(&mut self, pack: &StoredPack) -> bool {
+        let before = self.packs.len();
+        let loose = Loose { epoch: pack.epoch, after: pack.after };
+        let number = self.pack_number(pack.object.name, pack.object.length, 0, Some(loose));
+        for id in &pack.chunks {
+            let new = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: false };
+            let chunk = self.chunks.entry(*id).or_insert(new);
+            if chunk.pack == PENDING {
+                chunk.pack = number;
+            }
+        }
+        self.packs.len() > before
+    }
+
+    /// The packs that this session relies on and that no header lists yet.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<NewObject> {
+        let used: BTreeSet<u32> = self.used().map(|chunk| chunk.pack).collect();
+        used.into_iter()
+            .map(|at| &self.packs[at as usize])
+            .filter(|pack| pack.listed == 0)
+            .map(|pack| NewObject { name: pack.name, length: pack.length })
+            .collect()
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.values().filter(|chunk| chunk.used && chunk.pack != PENDING)
+    }
+
+    /// The chain places of the snapshots whose packs this session relies on.
+    #[must_use]
+    pub fn reused(&self) -> Vec<u64> {
+        let seqs: BTreeSet<u64> = self.used().map(|chunk| self.packs[chunk.pack as usize].listed).collect();
+        seqs.into_iter().filter(|seq| *seq != 0).collect()
+    }
+
+    /// Seals and stores an index of what no index holds yet, folding in every older one that is no
+    /// larger, and returns what the body names, newest first, and the new objects.
+    ///
+    /// # Errors
+    /// What storing says; [`error::Error::TooMuch`] if even one index has too many parts.
+    pub fn put_indexes(&mut self, vault: &DeviceVault) -> Result<(Vec<IndexRef>, Vec<NewObject>), Error> {
+        let mut counts = vec![0_usize; self.indexes.len()];
+        let mut own = 0_usize;
+        for chunk in self.chunks.values().filter(|chunk| chunk.used) {
+            match counts.get_mut(chunk.index as usize) {
+                Some(count) => *count += 1,
+                None => own += 1,
+            }
+        }
+        let mut kept: Vec<usize> = (0..counts.len()).filter(|&at| counts[at] > 0).collect();
+        kept.sort_by_key(|&at| std::cmp::Reverse(counts[at]));
+        let mut folded = vec![false; counts.len()];
+        let parts = |kept: &[usize], own: usize, indexes: &[IndexGroup]| -> usize {
+            own.div_ceil(index::ENTRIES_MAX) + kept.iter().map(|&at| indexes[at].parts.len()).sum::<usize>()
+        };
+        while let Some(&smallest) = kept.last() {
+            let small = own > 0 && counts[smallest] <= own;
+            if !small && parts(&kept, own, &self.indexes) <= INDEXES_MAX {
+                break;
+            }
+            own += counts[smallest];
+            folded[smallest] = true;
+            kept.pop();
+        }
+        if parts(&kept, own, &self.indexes) > INDEXES_MAX {
+            return Err(error::Error::TooMuch { what: "chunks" }.into());
+        }
+        kept.sort_by_key(|&at| std::cmp::Reverse(self.indexes[at].listed));
+        let mut parts = Vec::new();
+        let mut objects = Vec::new();
+        if own > 0 {
+            let new_number = u32::try_from(self.indexes.len()).expect("a session makes one index more");
+            let takes =
+                |chunk: &Chunk| chunk.used && folded.get(chunk.index as usize).copied().unwrap_or(true);
+            let mut entries: Vec<(index::Prefix, u32)> = self
+                .chunks
+                .iter()
+                .filter(|(_, chunk)| takes(chunk))
+                .map(|(prefix, chunk)| (*prefix, chunk.pack))
+                .collect();
+            entries.sort_unstable();
+            for part in entries.chunks_mut(index::ENTRIES_MAX) {
+                let first = if parts.is_empty() { [0; 16] } else { part[0].0 };
+                let object = vault.put(&self.seal_index(vault, part))?;
+                let reference = IndexRef { name: object.name, first };
+                parts.push(IndexPart { reference, length: object.length });
+                objects.push(object);
+            }
+            for chunk in self.chunks.values_mut().filter(|chunk| takes(chunk)) {
+                chunk.index = new_number;
+            }
+            self.indexes.push(IndexGroup { listed: 0, parts: parts.clone() });
+        }
+        for at in kept {
+            parts.extend(self.indexes[at].parts.iter().copied());
+        }
+        Ok((parts.into_iter().map(|part| part.reference).collect(), objects))
+    }
+
+    fn seal_index(
+        &self,
+        vault: &DeviceVault,
+        entries: &mut [(index::Prefix, u32)],
+    ) -> crate::seal::pseal::Sealed {
+        let numbers: BTreeSet<u32> = entries.iter().map(|(_, pack)| *pack).collect();
+        let numbers: Vec<u32> = numbers.into_iter().collect();
+        let names: Vec<Digest> = numbers.iter().map(|&at| self.packs[at as usize].name).collect();
+        for (_, pack) in entries.iter_mut() {
+            let at = numbers.binary_search(pack).expect("all packs of the entries are in the list");
+            *pack = u32::try_from(at).expect("a part has at most a million entries");
+        }
+        vault.seal(Kind::Index, &[&index::encode(&names, entries)], None)
+    }
+
+    /// Remembers what this session used as the table of its job: from now on the header at `seq` lists it.
+    ///
+    /// # Errors
+    /// [`error::Error::State`].
+    pub fn save(
+        &mut self,
+        vault: &DeviceVault,
+        job: &[u8; 16],
+        seq: u64,
+        now: u64,
+        run: LastRun,
+    ) -> Result<(), Error> {
+        let state = vault.state();
+        let name = format!("{TABLE_PREFIX}{}", hex(job));
+        let failed = |error: std::io::Error| Error::Vault(io_error(state, &name, &error));
+        for pack in self.packs.iter_mut().filter(|pack| pack.listed == 0) {
+            pack.listed = seq;
+        }
+        for group in self.indexes.iter_mut().filter(|group| group.listed == 0) {
+            group.listed = seq;
+        }
+        let packs: BTreeSet<u32> = self.used().map(|chunk| chunk.pack).collect();
+        let packs: Vec<u32> = packs.into_iter().collect();
+        let indexes: BTreeSet<u32> = self.used().map(|chunk| chunk.index).collect();
+        let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
+        let rows = self.used().count();
+        let mut out = Writer::new();
+        out.u64(seq).u64(now).u64(run.files).u64(run.bytes);
+        out.count(packs.len());
+        for &at in &packs {
+            let pack = &self.packs[at as usize];
+            out.bytes(&pack.name.0).u32(pack.length).u64(pack.listed);
+        }
+        out.count(indexes.len());
+        for &at in &indexes {
+            let group = &self.indexes[at as usize];
+            out.u64(group.listed).count(group.parts.len());
+            for part in &group.parts {
+                out.bytes(&part.reference.name.0).bytes(&part.reference.first).u32(part.length);
+            }
+        }
+        out.count(rows.div_ceil(ROWS_A_PIECE));
+        let mut file = state.writer(&name).map_err(failed)?;
+        let mut number = 0;
+        let mut write = |bytes: &[u8]| -> Result<(), Error> {
+            let sealed = vault.protect(&format!("{name}/{number}"), bytes);
+            number += 1;
+            let length = u32::try_from(sealed.len()).expect("pieces are bounded far below 2^32");
+            file.write_all(&length.to_le_bytes()).and_then(|()| file.write_all(&sealed)).map_err(failed)
+        };
+        write(&out.finish())?;
+        let mut piece = Writer::new();
+        let used = self.chunks.iter().filter(|(_, chunk)| chunk.used && chunk.pack != PENDING);
+        for (at, (id, chunk)) in used.enumerate() {
+            let pack = packs.binary_search(&chunk.pack).expect("all packs in use are in the list");
+            let index = indexes
+                .binary_search(&chunk.index)
+                .map_or(NO_INDEX, |at| u32::try_from(at).expect("a table names few indexes"));
+            piece.bytes(id).count(pack).u32(index);
+            if (at + 1) % ROWS_A_PIECE == 0 {
+                write(&std::mem::take(&mut piece).finish())?;
+            }
+        }
+        if !piece.is_empty() {
+            write(&piece.finish())?;
+        }
+        file.finish().map_err(failed)
+    }
+}
+
+/// Whether a header may list an object that was put and not listed yet, as far as is known.
+fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
+    let (log, device) = (vault.log(), vault.device());
+    let head = vault.head().map_or(0, |head| head.seq);
+    vault.is_open(loose.epoch)
+        && !log.is_forgotten_object(device, name)
+        // If a run was cut off between its header and its end, the header lists it, and goes for it.
+        && (loose.after + 1..=head).all(|seq| !log.is_forgotten(device, seq))
+}
+
+const TABLE_PREFIX: &str = "chunks-";
+
+struct TableHead {
+    seq: u64,
+    time: u64,
+    files: u64,
+    bytes: u64,
+    packs: Vec<(Digest, u32, u64)>,
+    indexes: Vec<IndexGroup>,
+    pieces: usize,
+}
+
+fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
+    let (seq, time, files, bytes) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+    let count = from.count(44)?;
+    let packs = (0..count)
+        .map(|_| Ok((Digest(from.array()?), from.u32()?, from.u64()?)))
+        .collect::<Result<_, codec::Error>>()?;
+    let count = from.count(12)?;
+    let mut indexes = Vec::with_capacity(count);
+    for _ in 0..count {
+        let listed = from.u64()?;
+        let parts = from.count(52)?;
+        let parts = (0..parts)
+            .map(|_| {
+                let reference = IndexRef { name: Digest(from.array()?), first: from.array()? };
+                Ok(IndexPart { reference, length: from.u32()? })
+            })
+            .collect::<Result<_, codec::Error>>()?;
+        indexes.push(IndexGroup { listed, parts });
+    }
+    let pieces = from.u32()? as usize;
+    if from.remaining() > 0 {
+        return Err(codec::Error::TrailingBytes);
+    }
+    Ok(TableHead { seq, time, files, bytes, packs, indexes, pieces })
+}
+
+fn read_row(from: &mut Reader<'_>) -> Result<(Prefix, u32, u32), codec::Error> {
+    Ok((from.array()?, from.u32()?, from.u32()?))
+}
+
+/// Sealed pieces of a file, one after the other.
+struct Pieces<'a> {
+    vault: &'a DeviceVault,
+    name: &'a str,
+    file: Option<File>,
+    number: usize,
+}
+
+impl Pieces<'_> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let state = self.vault.state();
+        let Some(file) = &mut self.file else { return Ok(None) };
+        let Some(sealed) = read_sized(file).map_err(|error| io_error(state, self.name, &error))? else {
+            return Ok(None);
+        };
+        let opened = self.vault.unprotect(&format!("{}/{}", self.name, self.number), &sealed);
+        self.number += 1;
+        Ok(opened.map(|opened| opened.expose(<[u8]>::to_vec)))
+    }
+}
+
+/// Bytes behind their length, a `u32`; nothing at the end of the file or where it was cut off.
+fn read_sized(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    let mut bytes = Vec::new();
+    match file.read_exact(&mut length) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > PIECE_BYTES_MAX {
+        return Ok(None);
+    }
+    file.take(length as u64).read_to_end(&mut bytes)?;
+    Ok((bytes.len() == length).then_some(bytes))
+}
+
+/// What a run has put into the vault, written down after each pack, so that the next run need not
+/// send it again.
+pub struct Journal<'a> {
+    vault: &'a DeviceVault,
+    file: File,
+}
+
+impl<'a> Journal<'a> {
+    /// Begins a journal with what an interrupted run's had: anew, as that may have been cut off
+    /// within a record.
+    ///
+    /// # Errors
+    /// [`error::Error::State`].
+    pub fn begin(vault: &'a DeviceVault, resumed: &[StoredPack]) -> Result<Self, Error> {
+        let state = vault.state();
+        let mut records = Vec::new();
+        for pack in resumed {
+            records.extend(Self::record(vault, pack));
+        }
+        let failed = |error: std::io::Error| Error::Vault(io_error(state, JOURNAL_FILE, &error));
+        state.replace(JOURNAL_FILE, &records).map_err(failed)?;
+        let file = state.appender(JOURNAL_FILE).map_err(failed)?;
+        Ok(Self { vault, file })
+    }
+
+    /// Writes down a pack that the vault has acknowledged.
+    ///
+    /// # Errors
+    /// [`error::Error::State`].
+    pub fn add(&mut self, pack: &StoredPack) -> Result<(), Error> {
+        let state = self.vault.state();
+        let record = Self::record(self.vault, pack);
+        self.file.write_all(&record).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
+    }
+
+    fn record(vault: &DeviceVault, pack: &StoredPack) -> Vec<u8> {
+        let mut out = Writer::with_capacity(52 + pack.chunks.len() * PREFIX_BYTES);
+        out.bytes(&pack.object.name.0).u32(pack.object.length).u32(pack.epoch.0).u64(pack.after);
+        out.count(pack.chunks.len());
+        for id in &pack.chunks {
+            out.bytes(id);
+        }
+        let sealed = vault.protect(JOURNAL_FILE, out.as_slice());
+        let mut record = Vec::with_capacity(sealed.len() + 4);
+        let length = u32::try_from(sealed.len()).expect("a pack has at most 65,536 chunks");
+        record.extend_from_slice(&length.to_le_bytes());
+        record.extend_from_slice(&sealed);
+        record
+    }
+
+    /// All packs written down; a record that was cut off ends the reading.
+    fn load(vault: &DeviceVault) -> Result<Vec<StoredPack>, Error> {
+        let state = vault.state();
+        let failed = |error: std::io::Error| Error::Vault(io_error(state, JOURNAL_FILE, &error));
+        let Some(mut file) = state.reader(JOURNAL_FILE).map_err(failed)? else { return Ok(Vec::new()) };
+        let mut packs = Vec::new();
+        while let Some(sealed) = read_sized(&mut file).map_err(failed)? {
+            let Some(opened) = vault.unprotect(JOURNAL_FILE, &sealed) else { break };
+            let pack = opened.expose(|bytes| -> Result<StoredPack, codec::Error> {
+                let mut from = Reader::new(bytes);
+                let object = NewObject { name: Digest(from.array()?), length: from.u32()? };
+                let (epoch, after) = (Epoch(from.u32()?), from.u64()?);
+                let count = from.count(PREFIX_BYTES)?;
+                let chunks = (0..count).map(|_| from.array()).collect::<Result<_, codec::Error>>()?;
+                Ok(StoredPack { object, epoch, after, chunks })
+            });
+            packs.extend(pack);
+        }
+        Ok(packs)
+    }
+
+    /// Ends the journal: a header lists all that it says.
+    ///
+    /// # Errors
+    /// [`error::Error::State`].
+    pub fn clear(vault: &DeviceVault) -> Result<(), Error> {
+        let state = vault.state();
+        state.remove(JOURNAL_FILE).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
+    }
+}
+
+/// The name of a job in the state folder.
+#[must_use]
+pub fn hex(job: &[u8; 16]) -> String {
+    data_encoding::HEXLOWER.encode(job)
+}

@@ -1,0 +1,331 @@
+//! A backup, from the source to the header that makes it a snapshot.
+//!
+//! The order of storing is packs, indexes, body, header, so at any instant nothing in the vault
+//! refers to what isn't there. Before the header, the device looks once more whether all that the
+//! snapshot relies on is in the store and not about to be removed; after it, whether an owner
+//! announced something at the same moment that would make the header come too late.
+
+pub mod files;
+pub mod known;
+pub mod read;
+pub mod store;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+
+use crate::chunk::cut::Cutter;
+use crate::chunk::cut::Sizes;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::id::SnapshotId;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::observe::Phase;
+use crate::task::backup::files::FilesWriter;
+use crate::task::backup::files::LastFiles;
+use crate::task::backup::known::Journal;
+use crate::task::backup::known::Known;
+use crate::task::backup::known::LastRun;
+use crate::task::backup::known::StoredPack;
+use crate::task::backup::read::Listing;
+use crate::task::backup::read::Walker;
+use crate::task::backup::store::BLOCKS_WAITING;
+use crate::task::backup::store::Packing;
+use crate::task::error::Error;
+use crate::tree::entry::Owner;
+use crate::tree::filter::Filter;
+use crate::tree::path::TreePath;
+use crate::tree::walk::Source;
+use crate::vault::body::Body;
+use crate::vault::body::Counts;
+use crate::vault::body::IndexRef;
+use crate::vault::device::Committed;
+use crate::vault::device::DeviceVault;
+use crate::vault::header::NewObject;
+
+/// How long chunks are. Small ones cost little, as blocks and not chunks are compressed and sealed,
+/// and a database with scattered changes doesn't upload itself anew: `docs/decisions/chunk-size.md`.
+pub const CHUNK_SIZES: Sizes = match Sizes::around(32 << 10) {
+    Some(sizes) => sizes,
+    None => panic!("32 KiB is an average that chunkers take"),
+};
+
+/// How often a session is run again when objects that it relied on have gone meanwhile.
+const TRIES: usize = 3;
+
+/// What is backed up.
+pub struct Input {
+    /// Files and directories.
+    pub paths: Vec<PathBuf>,
+    /// In place of paths, a stream, its name in the snapshot and whose it is.
+    pub stream: Option<(Box<dyn Read + Send>, TreePath, Owner)>,
+}
+
+/// How it is backed up.
+pub struct Options {
+    /// The name of the machine.
+    pub host: String,
+    /// What the person says of the snapshot.
+    pub tags: Vec<String>,
+    /// The time to give the snapshot in place of now, in nanoseconds since 1970 UTC.
+    pub time: Option<u64>,
+    /// Now.
+    pub now: u64,
+    /// Now, asked again at the end, to tell how long it took.
+    pub clock: fn() -> u64,
+    /// The level of compression.
+    pub level: i32,
+    /// Whether nothing is stored.
+    pub dry_run: bool,
+    /// Whether every file is read, known or not.
+    pub force: bool,
+    /// Whether a file counts as unchanged whatever its change time is.
+    pub ignore_ctime: bool,
+    /// Whether a file counts as unchanged whatever its inode is.
+    pub ignore_inode: bool,
+    /// What is left out.
+    pub filter: Filter,
+    /// The name of the profile, which keeps jobs with the same paths apart.
+    pub profile: String,
+    /// Folders whose contents are never backed up: the vault itself, which would hold itself, and this
+    /// machine's state, whose device key must not be anywhere else.
+    pub left_out: Vec<PathBuf>,
+    /// Name and version of the program.
+    pub program: String,
+}
+
+/// What a backup did.
+pub struct Summary {
+    /// The new state of the vault; none of a dry run.
+    pub committed: Option<Committed>,
+    /// The snapshot's id.
+    pub id: Option<SnapshotId>,
+    /// What was counted.
+    pub counts: Counts,
+    /// What could not be read, the first of it.
+    pub errors: Vec<crate::vault::body::ReadError>,
+    /// How long it took, in nanoseconds.
+    pub took: u64,
+    /// Packs of an interrupted run that were not sent again.
+    pub resumed_packs: usize,
+}
+
+/// What a session has read and stored, before anything refers to it.
+struct Session {
+    listing: Listing,
+    packs: Vec<StoredPack>,
+}
+
+/// Backs up `input`: walks, cuts and names, packs, seals and stores, and commits a snapshot.
+///
+/// # Errors
+/// [`Error::Source`] if a path isn't there; [`Error::Vault`] if the vault can't be read or written;
+/// [`Error::Interrupted`]: what was stored until then is not sent again.
+pub fn backup(
+    vault: &mut DeviceVault,
+    mut input: Input,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    let sources = load_sources(&input)?;
+    let job = job(vault, &sources, &input, options);
+    observer.event(&Event::Phase(Phase::BackingUp));
+    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run)?;
+    let stored = vault.stored()?;
+    known.retain_sound(vault, &stored);
+    resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
+    drop(stored);
+    let resumed_packs = resumed.len();
+    observer.event(&Event::Total { items: last_run.files, bytes: last_run.bytes });
+    let cutter = Cutter::new(&vault.namer().gear_bytes(), CHUNK_SIZES);
+
+    let (mut missing, mut bytes_stored) = (0, 0);
+    for _ in 0..TRIES {
+        known.begin();
+        let session = run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, observer)?;
+        let Session { mut listing, packs } = session;
+        for pack in &packs {
+            known.add_pack(pack);
+        }
+        bytes_stored += packs.iter().map(|pack| u64::from(pack.object.length)).sum::<u64>();
+        listing.counts.bytes_stored = bytes_stored;
+        // Should the session have to run again, what it stored is not to be stored twice.
+        resumed.extend(packs);
+        if options.dry_run {
+            let took = (options.clock)().saturating_sub(options.now);
+            let Listing { counts, errors, .. } = listing;
+            return Ok(Summary { committed: None, id: None, counts, errors, took, resumed_packs });
+        }
+        observer.event(&Event::Phase(Phase::Committing));
+        let sealed_under = vault.epoch();
+        let (indexes, mut objects) = known.put_indexes(vault)?;
+        let took = (options.clock)().saturating_sub(options.now);
+        let body = body(vault, &listing, indexes, &known, job, &sources, &input, options, took);
+        let body_object = vault.put_body(&body)?;
+        objects.push(body_object);
+        objects.extend(known.unlisted());
+
+        vault.refresh()?;
+        let mut committed = None;
+        for _ in 0..TRIES {
+            missing = not_sound(vault, &mut known, &objects, sealed_under)?;
+            if missing > 0 {
+                break;
+            }
+            // An owner may have announced something meanwhile that makes the header late: then all that
+            // it relies on is looked at again before it is put once more.
+            committed = commit(vault, body_object.name, &objects, options)?;
+            if committed.is_some() {
+                break;
+            }
+        }
+        let Some(committed) = committed else {
+            if input.stream.is_some() || missing == 0 {
+                break;
+            }
+            continue;
+        };
+        let run = LastRun { files: listing.counts.files, bytes: listing.counts.bytes };
+        // The snapshot stands, whatever becomes of what this machine remembers of it.
+        let remembered = known
+            .save(vault, &job, committed.head.seq, options.now, run)
+            .and_then(|()| Journal::clear(vault));
+        if let Err(error) = remembered {
+            let what = format!("{error}; the next backup will send more than it needs to");
+            observer.event(&Event::Notice(what));
+        }
+        let id = Some(committed.head.digest.snapshot_id());
+        let Listing { counts, errors, .. } = listing;
+        return Ok(Summary { committed: Some(committed), id, counts, errors, took, resumed_packs });
+    }
+    Err(Error::Unsteady { missing })
+}
+
+fn load_sources(input: &Input) -> Result<Vec<Source>, Error> {
+    if input.stream.is_none() && input.paths.is_empty() {
+        return Err(Error::Nothing { what: "no path was given" });
+    }
+    input
+        .paths
+        .iter()
+        .map(|path| {
+            let source = Source::load(path).map_err(Error::Source)?;
+            source.examine().map_err(Error::Source)?;
+            Ok(source)
+        })
+        .collect()
+}
+
+/// The same paths and profile on the same device are the same job.
+fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options) -> [u8; 16] {
+    let mut paths: Vec<&[u8]> = sources.iter().map(|source| source.path().as_bytes()).collect();
+    paths.extend(input.stream.as_ref().map(|(_, path, _)| path.as_bytes()));
+    paths.sort_unstable();
+    let text = [paths.join(&0), options.profile.as_bytes().to_vec()].join(&b"\0\0"[..]);
+    vault.namer().local_hash(b"job", &text)
+}
+
+/// Reads and stores: everything but what makes it a snapshot.
+#[expect(clippy::too_many_arguments, reason = "the parts of a session, each used once")]
+fn run(
+    vault: &DeviceVault,
+    input: &mut Input,
+    job: &[u8; 16],
+    options: &Options,
+    cutter: &Cutter,
+    known: &mut Known,
+    resumed: &[StoredPack],
+    observer: &dyn Observer,
+) -> Result<Session, Error> {
+    let mut journal = if options.dry_run { None } else { Some(Journal::begin(vault, resumed)?) };
+    let packing = Packing { level: options.level, dry_run: options.dry_run };
+    let last = if options.force { LastFiles::none(vault) } else { LastFiles::load(vault, job) };
+    let files = match (&input.stream, options.dry_run) {
+        (None, false) => Some(FilesWriter::begin(vault, job)?),
+        _ => None,
+    };
+    // A second session opens its sources anew: the first has used them up.
+    let sources = load_sources(input)?;
+    let stream = &mut input.stream;
+    thread::scope(|scope| {
+        let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
+        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal.as_mut(), observer));
+        let walker = Walker::new(options, observer, vault.namer(), cutter, known, to_packer, last, files);
+        let read = match stream {
+            Some((reader, path, owner)) => walker.stream(reader, path, owner.clone()),
+            None => walker.walk(sources),
+        };
+        let stored = storing.join().expect("the storing thread returns its errors and never panics");
+        // If storing failed, reading ended for that reason alone.
+        let packs = stored?;
+        Ok(Session { listing: read?, packs })
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a body, each used once")]
+fn body(
+    vault: &DeviceVault,
+    listing: &Listing,
+    indexes: Vec<IndexRef>,
+    known: &Known,
+    job: [u8; 16],
+    sources: &[Source],
+    input: &Input,
+    options: &Options,
+    took: u64,
+) -> Body {
+    let absolute = |path: &TreePath| [b"/", path.as_bytes()].concat();
+    let mut paths: Vec<Vec<u8>> = sources.iter().map(|source| absolute(source.path())).collect();
+    paths.extend(input.stream.as_ref().map(|(_, path, _)| absolute(path)));
+    Body {
+        job,
+        paths,
+        root: listing.root,
+        counts: listing.counts,
+        errors: listing.errors.clone(),
+        host: options.host.clone(),
+        begun: options.time.unwrap_or(options.now),
+        took,
+        program: options.program.clone(),
+        tags: options.tags.clone(),
+        indexes,
+        reused: known.reused(),
+        seen: vault.others().collect(),
+        origin: None,
+        sender: None,
+    }
+}
+
+/// Looks whether all that the snapshot relies on is in the store and stays there; forgets what isn't or
+/// doesn't, and counts it.
+fn not_sound(
+    vault: &DeviceVault,
+    known: &mut Known,
+    objects: &[NewObject],
+    sealed_under: Epoch,
+) -> Result<usize, Error> {
+    let stored = vault.stored()?;
+    let is_gone = |object: &&NewObject| {
+        stored.get(&object.name) != Some(&u64::from(object.length))
+            || vault.log().is_forgotten_object(vault.device(), &object.name)
+    };
+    // Indexes and body were sealed before the log was read again.
+    let closed = usize::from(!vault.is_open(sealed_under));
+    Ok(objects.iter().filter(is_gone).count() + closed + known.retain_sound(vault, &stored))
+}
+
+/// Puts the header; nothing comes of it if an owner announced something meanwhile that makes it late.
+fn commit(
+    vault: &mut DeviceVault,
+    body: Digest,
+    objects: &[NewObject],
+    options: &Options,
+) -> Result<Option<Committed>, Error> {
+    let knew = vault.log().head().seq;
+    let committed = vault.commit(body, objects.to_vec(), options.time.unwrap_or(options.now))?;
+    vault.refresh()?;
+    let is_late = vault.log().is_late(vault.device(), committed.head.seq, knew);
+    Ok((!is_late).then_some(committed))
+}

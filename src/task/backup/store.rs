@@ -1,0 +1,169 @@
+//! The second half of a backup: blocks are compressed and checked on all cores, packed in their
+//! order, sealed, put and written into the journal.
+//!
+//! Memory is bounded by the numbers below: a few blocks on their way, one pack that grows for each
+//! kind of content, one that is sealed while another is put.
+
+use std::collections::VecDeque;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+
+use crate::crypto::digest;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::pack::packer::Block;
+use crate::pack::packer::ChunkKind;
+use crate::pack::packer::PACK_BYTES_TARGET;
+use crate::pack::packer::Pack;
+use crate::pack::packer::Packer;
+use crate::pack::packer::RawBlock;
+use crate::seal::pseal::Kind;
+use crate::seal::pseal::Sealed;
+use crate::task::backup::known::Journal;
+use crate::task::backup::known::StoredPack;
+use crate::task::error::Error;
+use crate::vault::device::DeviceVault;
+use crate::vault::index;
+
+/// Blocks that wait for the packer, of 1 MiB as a rule: enough that readers don't stop while a pack
+/// is put.
+pub const BLOCKS_WAITING: usize = 4;
+/// Blocks being compressed, for each core: one at work and one ready.
+const BLOCKS_PER_CORE: usize = 2;
+/// Packs being sealed while one is put.
+const PACKS_SEALING: usize = 1;
+
+/// How blocks become objects.
+#[derive(Clone, Copy)]
+pub struct Packing {
+    /// The level of compression.
+    pub level: i32,
+    /// Whether nothing is stored: everything is done up to sealing.
+    pub dry_run: bool,
+}
+
+/// Packs and stores all `blocks`, and returns the packs that the vault holds because of it.
+///
+/// # Errors
+/// The first that a block, the store or the journal gives; what was put until then is in the journal.
+pub fn store(
+    vault: &DeviceVault,
+    blocks: &Receiver<RawBlock>,
+    packing: Packing,
+    journal: Option<&mut Journal<'_>>,
+    observer: &dyn Observer,
+) -> Result<Vec<StoredPack>, Error> {
+    let in_work_max = rayon::current_num_threads() * BLOCKS_PER_CORE;
+    rayon::in_place_scope(|scope| {
+        let mut line = Line {
+            vault,
+            packing,
+            journal,
+            observer,
+            data: Packer::new(PACK_BYTES_TARGET),
+            trees: Packer::new(PACK_BYTES_TARGET),
+            sealing: VecDeque::new(),
+            stored: Vec::new(),
+        };
+        let mut in_work: VecDeque<(bool, Receiver<Result<Block, crate::pack::Error>>)> = VecDeque::new();
+        for raw in blocks {
+            if in_work.len() >= in_work_max
+                && let Some((is_data, block)) = in_work.pop_front()
+            {
+                line.pack(scope, is_data, received(&block)?)?;
+            }
+            let (done, block) = mpsc::sync_channel(1);
+            let is_data = raw.chunks.first().is_none_or(|chunk| chunk.kind == ChunkKind::Data);
+            scope.spawn(move |_| {
+                let namer = vault.namer();
+                let built = Block::build(raw, packing.level, &|kind, bytes| namer.name(kind, bytes));
+                // Nobody waits any more only if the whole task has failed.
+                let _ = done.send(built);
+            });
+            in_work.push_back((is_data, block));
+        }
+        for (is_data, block) in in_work {
+            line.pack(scope, is_data, received(&block)?)?;
+        }
+        line.finish(scope)
+    })
+}
+
+fn received(block: &Receiver<Result<Block, crate::pack::Error>>) -> Result<Block, Error> {
+    Ok(block.recv().expect("a compressing thread always answers")?)
+}
+
+/// What the packing thread holds.
+struct Line<'a, 'j> {
+    vault: &'a DeviceVault,
+    packing: Packing,
+    journal: Option<&'a mut Journal<'j>>,
+    observer: &'a dyn Observer,
+    data: Packer,
+    /// Trees and lists go into packs of their own, so that browsing fetches little else.
+    trees: Packer,
+    sealing: VecDeque<Receiver<(Sealed, StoredPack)>>,
+    stored: Vec<StoredPack>,
+}
+
+impl<'a> Line<'a, '_> {
+    fn pack<'scope>(&mut self, scope: &rayon::Scope<'scope>, is_data: bool, block: Block) -> Result<(), Error>
+    where
+        'a: 'scope,
+    {
+        let packer = if is_data { &mut self.data } else { &mut self.trees };
+        match packer.add(block) {
+            Some(pack) => self.seal(scope, pack),
+            None => Ok(()),
+        }
+    }
+
+    fn seal<'scope>(&mut self, scope: &rayon::Scope<'scope>, pack: Pack) -> Result<(), Error>
+    where
+        'a: 'scope,
+    {
+        if self.packing.dry_run {
+            return Ok(());
+        }
+        if self.sealing.len() >= PACKS_SEALING {
+            self.put()?;
+        }
+        let (done, sealed) = mpsc::sync_channel(1);
+        let vault = self.vault;
+        scope.spawn(move |_| {
+            let commit_to = digest::digest(pack.directory());
+            let sealed = vault.seal(Kind::Data, &pack.parts(), Some(&commit_to));
+            let chunks = pack.chunks().map(|(id, _)| index::prefix(&id)).collect();
+            let object = vault.object(&sealed);
+            let after = vault.head().map_or(0, |head| head.seq);
+            let _ = done.send((sealed, StoredPack { object, epoch: vault.epoch(), after, chunks }));
+        });
+        self.sealing.push_back(sealed);
+        Ok(())
+    }
+
+    fn put(&mut self) -> Result<(), Error> {
+        let Some(sealed) = self.sealing.pop_front() else { return Ok(()) };
+        let (sealed, pack) = sealed.recv().expect("a sealing thread always answers");
+        self.vault.put(&sealed)?;
+        if let Some(journal) = &mut self.journal {
+            journal.add(&pack)?;
+        }
+        self.observer.event(&Event::Stored { bytes: sealed.bytes().len() as u64 });
+        self.stored.push(pack);
+        Ok(())
+    }
+
+    fn finish<'scope>(mut self, scope: &rayon::Scope<'scope>) -> Result<Vec<StoredPack>, Error>
+    where
+        'a: 'scope,
+    {
+        for pack in [self.data.finish(), self.trees.finish()].into_iter().flatten() {
+            self.seal(scope, pack)?;
+        }
+        while !self.sealing.is_empty() {
+            self.put()?;
+        }
+        Ok(self.stored)
+    }
+}

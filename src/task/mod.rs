@@ -1,0 +1,7 @@
+//! Things done from end to end, and the only place with threads.
+
+pub mod backup;
+pub mod browse;
+pub mod error;
+pub mod restore;
+pub mod verify;
