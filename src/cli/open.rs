@@ -1,0 +1,312 @@
+//! How a command gets at things: where the vault is, what this machine knows of it, and its keys.
+
+use std::ffi::OsString;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::args::OutputArgs;
+use crate::cli::args::SecretArgs;
+use crate::cli::args::VaultArgs;
+use crate::cli::args::local_path;
+use crate::cli::args::other_programs_hint;
+use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::cli::progress::Bars;
+use crate::cli::progress::watch_interrupts;
+use crate::cli::render;
+use crate::cli::secrets;
+use crate::id::Fingerprint;
+use crate::store::Local;
+use crate::store::Store;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::device::DeviceVault;
+use crate::vault::error::Error;
+use crate::vault::machine::Machine;
+use crate::vault::pins::Pins;
+use crate::vault::slot::Lock;
+use crate::vault::slot::Way;
+
+/// What every command has at hand: the flags that all share, the clock and the environment.
+pub struct Context {
+    /// Which vault.
+    pub vault: VaultArgs,
+    /// How results are shown.
+    pub output: OutputArgs,
+    /// What opens it.
+    pub secrets: SecretArgs,
+    /// When the command began, in nanoseconds since 1970 UTC.
+    pub now: u64,
+}
+
+impl Context {
+    /// Where the vault is, absolute: what was given, or the default place.
+    ///
+    /// # Errors
+    /// `Exit::Usage` for a kind of place that this version doesn't know.
+    pub fn place(&self) -> Result<PathBuf, Failure> {
+        let Some(given) = &self.vault.vault else { return self.default_place() };
+        let path = local_path(given)?;
+        // The same place must have the same name every time, however it is reached: pins hang on it.
+        std::fs::canonicalize(&path)
+            .or_else(|_| std::path::absolute(&path))
+            .map_err(|error| Failure::io(one_line(&path.to_string_lossy()), &error))
+    }
+
+    /// Where a vault is looked for when none is named.
+    ///
+    /// # Errors
+    /// `Exit::Usage` if the environment names no home.
+    pub fn default_place(&self) -> Result<PathBuf, Failure> {
+        Ok(home_folder("XDG_DATA_HOME", ".local/share")?.join("strongroom").join("vault"))
+    }
+
+    /// The vault's store.
+    ///
+    /// # Errors
+    /// `Exit::NoVault` if there is no such folder.
+    pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(Arc::new(Local::load(&self.place()?)?))
+    }
+
+    /// What this machine remembers.
+    ///
+    /// # Errors
+    /// `Exit::Usage` if the environment names no home.
+    pub fn machine(&self) -> Result<Machine, Failure> {
+        Ok(Machine::new(&home_folder("XDG_STATE_HOME", ".local/state")?.join("strongroom")))
+    }
+
+    /// The vault that must be at this place: as `--fingerprint` says, or as this machine remembers.
+    ///
+    /// # Errors
+    /// `Exit::Usage` if what was given is no fingerprint.
+    pub fn expected(&self, store: &dyn Store, machine: &Machine) -> Result<Option<Fingerprint>, Failure> {
+        match &self.vault.fingerprint {
+            Some(given) => Ok(Some(*given)),
+            None => Ok(machine.known(&store.place())?),
+        }
+    }
+
+    /// The vault with its log verified and held against what this machine has seen of it.
+    ///
+    /// # Errors
+    /// `Exit::NoVault`, `Exit::Damaged` or `Exit::History`.
+    pub fn locked(&self) -> Result<(LockedVault, Option<Pins>), Failure> {
+        let (store, machine) = (self.store()?, self.machine()?);
+        let expected = self.expected(&*store, &machine)?;
+        let locked = LockedVault::load(store, expected.as_ref())?;
+        let pins = machine.check(&locked)?;
+        Ok((locked, pins))
+    }
+
+    /// The vault, opened with what the person holds; its state is pinned.
+    ///
+    /// # Errors
+    /// As [`Context::locked`]; `Exit::WrongKey`; `Exit::Usage` if no key was given and there is
+    /// no terminal to ask at.
+    pub fn unlock(&self) -> Result<Vault, Failure> {
+        let (locked, _) = self.locked()?;
+        let machine = self.machine()?;
+        let way = self.way(&locked)?;
+        let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
+        let vault = locked.unlock(&way)?;
+        drop(spinner);
+        self.pin_quietly(&machine, vault.locked());
+        Ok(vault)
+    }
+
+    /// Remembers the state of a vault that was just checked. A state folder that can't be written,
+    /// on a rescue system for instance, is no reason not to restore.
+    pub fn pin_quietly(&self, machine: &Machine, locked: &LockedVault) {
+        match machine.pin(locked) {
+            Err(error @ Error::State { .. }) => {
+                self.warn(&format!("{error}; this state of the vault will not be remembered"));
+            }
+            Err(error) => self.warn(&error.to_string()),
+            Ok(()) => {}
+        }
+    }
+
+    /// The vault as this machine adds to it.
+    ///
+    /// # Errors
+    /// `Exit::NoVault`, `Exit::Locked`, `Exit::History`, `Exit::Refused`.
+    pub fn device(&self) -> Result<DeviceVault, Failure> {
+        let (store, machine) = (self.store()?, self.machine()?);
+        let fingerprint = match self.expected(&*store, &machine)? {
+            Some(expected) => expected,
+            // A place that this machine doesn't know: a drive that is mounted elsewhere than before.
+            None => LockedVault::load(Arc::clone(&store), None)?.log().fingerprint(),
+        };
+        let place = store.place();
+        let vault = DeviceVault::load(store, &fingerprint, &machine.vault_state(&fingerprint))?;
+        machine.remember(&place, &fingerprint)?;
+        Ok(vault)
+    }
+
+    /// What the person holds: as the options say, or asked for at the terminal.
+    fn way(&self, locked: &LockedVault) -> Result<Way, Failure> {
+        if let Some(way) = self.secrets.way()? {
+            return Ok(way);
+        }
+        let (table, _) = locked.slot_table()?;
+        let has = |wanted: fn(&Lock) -> bool| table.slots.iter().any(|slot| wanted(&slot.lock));
+        if !has(|lock| matches!(lock, Lock::Passphrase(..))) {
+            let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
+            kinds.dedup();
+            return Err(Failure::usage(format!(
+                "this vault opens with: {}; none was given",
+                kinds.join(", ")
+            ))
+            .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
+        }
+        if !secrets::terminal_is_there() {
+            return Err(Failure::usage(
+                "this takes a key, and there is no terminal to ask for a passphrase at",
+            )
+            .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
+        }
+        let place = one_line(&locked.store().place());
+        let passphrase = secrets::ask_passphrase(&format!("Passphrase for the vault in {place}: "))?;
+        Ok(Way {
+            passphrase: Some(passphrase),
+            allow_expensive_kdf: self.secrets.allow_expensive_kdf,
+            ..Way::default()
+        })
+    }
+
+    /// What draws progress on standard error, if it is to be drawn.
+    #[must_use]
+    pub fn bars(&self) -> Bars {
+        Bars::new(&self.output)
+    }
+
+    /// The same for a task that asks whether it is interrupted: from here on Ctrl-C lets it end in order.
+    #[must_use]
+    pub fn watched_bars(&self) -> Bars {
+        watch_interrupts();
+        self.bars()
+    }
+
+    /// One line of results.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// One message for programs.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn json(&self, message: &serde_json::Value) -> Result<(), Failure> {
+        self.line(&message.to_string())
+    }
+
+    /// Results as bytes.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+    }
+
+    /// Many lines of results, written a lot at a time.
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        Lines { out: io::BufWriter::with_capacity(1 << 16, io::stdout().lock()) }
+    }
+
+    /// Something of a snapshot or a target that is not as it should be, on standard error.
+    pub fn problem(&self, path: &[u8], text: &str) {
+        if !self.output.json {
+            return self.warn(text);
+        }
+        let mut message = serde_json::json!({
+            "message_type": "error",
+            "schema": 1,
+            "error": { "message": one_line(text) },
+        });
+        if let Some(fields) = message.as_object_mut() {
+            render::put_path(fields, "item", path);
+        }
+        say(&format!("{message}\n"));
+    }
+
+    /// Something good to know, on standard error; `-q` leaves it out.
+    pub fn note(&self, text: &str) {
+        if !self.output.quiet && !self.output.json {
+            say(&format!("{text}\n"));
+        }
+    }
+
+    /// Something that needs attention, on standard error, always.
+    pub fn warn(&self, text: &str) {
+        if self.output.json {
+            let message =
+                serde_json::json!({ "message_type": "warning", "schema": 1, "message": one_line(text) });
+            say(&format!("{message}\n"));
+        } else {
+            say(&format!("warning: {}\n", one_line(text)));
+        }
+    }
+}
+
+/// Standard output, for many lines.
+pub struct Lines {
+    out: io::BufWriter<io::StdoutLock<'static>>,
+}
+
+impl Lines {
+    /// One line.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    /// Bytes as they are.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(|error| Failure::output(&error))
+    }
+
+    /// Writes out what is still here.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// What to give when there is nobody to ask.
+const SECRET_OPTIONS: &str =
+    "give --password-file, --password-command, --password-fd, --key-file or --recovery-code-file";
+
+/// Writes to standard error; nobody can be told if that fails.
+pub fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// The folder that `variable` names, or `below` the home folder.
+fn home_folder(variable: &str, below: &str) -> Result<PathBuf, Failure> {
+    let given = |name: &str| std::env::var_os(name).filter(|value: &OsString| Path::new(value).is_absolute());
+    given(variable)
+        .map(PathBuf::from)
+        .or_else(|| given("HOME").map(|home| Path::new(&home).join(below)))
+        .ok_or_else(|| {
+            Failure::usage(format!("neither {variable} nor HOME names a folder"))
+                .hint("services often have no HOME: set it, or XDG_STATE_HOME and XDG_DATA_HOME")
+        })
+}

@@ -1,0 +1,255 @@
+//! `strongroom restore`: a snapshot, or a part of one, back into a folder.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::cli::diff::plural;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::render;
+use crate::cli::snapshots;
+use crate::cli::snapshots::FilterArgs;
+use crate::cli::snapshots::Part;
+use crate::task::restore;
+use crate::task::restore::Options;
+use crate::task::restore::Summary;
+use crate::tree::filter::Selection;
+use crate::tree::filter::TypedPattern;
+use crate::tree::path::printable;
+use crate::tree::place::Dropped;
+use crate::tree::place::Overwrite;
+use crate::tree::place::Policy;
+
+/// Takes out a snapshot, or a part of one, into a folder; every byte is verified.
+#[derive(Args)]
+pub struct RestoreArgs {
+    /// Which snapshot, perhaps with a path in it: latest, latest~1, 3f9a0c12:home/anna
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    snapshot: OsString,
+
+    #[command(flatten)]
+    filters: FilterArgs,
+
+    /// The folder to restore to; made if it isn't there
+    #[arg(short, long, value_name = "DIR")]
+    target: PathBuf,
+
+    /// Only what matches, in the syntax of .gitignore
+    #[arg(short, long, value_name = "PATTERN")]
+    include: Vec<String>,
+
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    iinclude: Vec<String>,
+
+    /// Not what matches
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    iexclude: Vec<String>,
+
+    /// What becomes of files that are in the target already; without this, a target with anything in
+    /// it is refused
+    #[arg(long, value_enum, value_name = "WHEN")]
+    overwrite: Option<OverwriteArg>,
+
+    /// Delete what is in the target and not in the snapshot
+    #[arg(long, requires = "overwrite")]
+    delete: bool,
+
+    /// Write nothing and tell what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Restore owners, setuid bits, security attributes and device nodes, too
+    #[arg(long)]
+    privileged: bool,
+
+    /// Take owners by number, even where this machine knows the name
+    #[arg(long)]
+    numeric_owner: bool,
+
+    /// Write runs of zeros that were no holes as zeros
+    #[arg(long)]
+    no_sparse: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OverwriteArg {
+    /// They are replaced
+    Always,
+    /// They are replaced unless size and time are the same
+    IfChanged,
+    /// They are replaced by newer ones
+    IfNewer,
+    /// They stay
+    Never,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What opening the vault and the target say. [`Exit::Damaged`] at the end if some files are damaged,
+/// [`Exit::Failed`] if some could not be written.
+pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
+    let part = Part::parse(args.snapshot.clone())?;
+    let options = Options { subpath: part.path, policy: policy(args), selection: selection(args)? };
+    let vault = context.unlock()?;
+    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let summary = {
+        let bars = context.watched_bars();
+        restore::restore(&reader, &args.target, &options, &bars)?
+    };
+    for each in &summary.damaged {
+        context.problem(
+            &snapshots::raw(&each.path),
+            &format!("{} is damaged and was not restored: {}", snapshots::shown(&each.path), each.error),
+        );
+    }
+    // Whether or not anybody reads what is told, the exit code says how it ended.
+    let told = tell(context, args, &summary, &reader.snapshot().id().to_string());
+    if summary.damaged_count > 0 {
+        let number = plural(summary.damaged_count, "entry is", "entries are");
+        return Err(Failure::new(
+            Exit::Damaged,
+            format!("{number} damaged in the vault; the rest was restored"),
+        )
+        .hint(
+            "an older snapshot may still hold them: `strongroom find` shows where, `verify --read-all` why",
+        ));
+    }
+    if summary.problems > 0 {
+        let number = plural(summary.problems, "entry", "entries");
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{number} could not be written; the rest was restored"),
+        )
+        .hint("run the same command with `--overwrite if-changed` once the reasons above are gone"));
+    }
+    told.map(|()| Exit::Done)
+}
+
+fn tell(context: &Context, args: &RestoreArgs, summary: &Summary, id: &str) -> Result<(), Failure> {
+    if context.output.json {
+        return context.json(&as_json(summary, id));
+    }
+    let target = printable(args.target.as_os_str().as_bytes());
+    for line in words(summary, &target) {
+        context.line(&line)?;
+    }
+    if let Some(dropped) = dropped(&summary.dropped) {
+        context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
+    }
+    Ok(())
+}
+
+fn policy(args: &RestoreArgs) -> Policy {
+    Policy {
+        overwrite: match args.overwrite {
+            None => Overwrite::Refuse,
+            Some(OverwriteArg::Always) => Overwrite::Always,
+            Some(OverwriteArg::IfChanged) => Overwrite::IfChanged,
+            Some(OverwriteArg::IfNewer) => Overwrite::IfNewer,
+            Some(OverwriteArg::Never) => Overwrite::Never,
+        },
+        delete: args.delete,
+        privileged: args.privileged,
+        sparse: !args.no_sparse,
+        numeric_owner: args.numeric_owner,
+        dry_run: args.dry_run,
+    }
+}
+
+fn selection(args: &RestoreArgs) -> Result<Selection, Failure> {
+    let include = patterns(&args.include, &args.iinclude);
+    let exclude = patterns(&args.exclude, &args.iexclude);
+    Ok(Selection::new(&include, &exclude)?)
+}
+
+fn patterns<'a>(exact: &'a [String], any_case: &'a [String]) -> Vec<TypedPattern<'a>> {
+    let exact = exact.iter().map(|pattern| (pattern.as_str(), false));
+    exact.chain(any_case.iter().map(|pattern| (pattern.as_str(), true))).collect()
+}
+
+fn words(summary: &Summary, target: &str) -> Vec<String> {
+    let done = if summary.dry_run { "would restore" } else { "restored" };
+    let mut parts = vec![plural(summary.files, "file", "files")];
+    parts.push(plural(summary.directories, "folder", "folders"));
+    if summary.others > 0 {
+        parts.push(plural(summary.others, "other entry", "other entries"));
+    }
+    let verified = if summary.dry_run { "" } else { ", all verified" };
+    let size = render::size(summary.bytes);
+    let mut lines = vec![format!("{done} {} ({size}) to {target}{verified}", parts.join(", "))];
+    if summary.resumed {
+        lines.push("went on where an interrupted restore had stopped".to_owned());
+    }
+    if summary.kept > 0 {
+        lines.push(format!("left {} as they were", plural(summary.kept, "entry", "entries")));
+    }
+    if summary.removed > 0 {
+        let done = if summary.dry_run { "would delete" } else { "deleted" };
+        lines.push(format!("{done} {}", plural(summary.removed, "entry", "entries")));
+    }
+    lines
+}
+
+/// What was left out, in words.
+fn dropped(dropped: &Dropped) -> Option<String> {
+    let table = [
+        (dropped.owners, "owner", "owners"),
+        (dropped.special_bits, "setuid, setgid or sticky bit", "setuid, setgid or sticky bits"),
+        (dropped.capabilities, "file capability", "file capabilities"),
+        (dropped.security_xattrs, "security attribute", "security attributes"),
+        (dropped.other_xattrs, "unknown attribute", "unknown attributes"),
+        (
+            dropped.refused_xattrs,
+            "attribute that the file system refuses",
+            "attributes that the file system refuses",
+        ),
+        (dropped.devices, "device node", "device nodes"),
+    ];
+    let parts: Vec<String> = table
+        .iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many)| plural(*number, one, many))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn as_json(summary: &Summary, snapshot: &str) -> serde_json::Value {
+    let dropped = &summary.dropped;
+    json!({
+        "message_type": "summary",
+        "schema": 1,
+        "snapshot_id": snapshot,
+        "dry_run": summary.dry_run,
+        "files_restored": summary.files,
+        "dirs_restored": summary.directories,
+        "others_restored": summary.others,
+        "files_skipped": summary.kept,
+        "files_deleted": summary.removed,
+        "bytes_restored": summary.bytes,
+        "hard_links": summary.hard_links,
+        "damaged": summary.damaged_count,
+        "errors": summary.problems,
+        "resumed": summary.resumed,
+        "dropped": {
+            "owners": dropped.owners,
+            "special_bits": dropped.special_bits,
+            "capabilities": dropped.capabilities,
+            "security_xattrs": dropped.security_xattrs,
+            "other_xattrs": dropped.other_xattrs,
+            "refused_xattrs": dropped.refused_xattrs,
+            "devices": dropped.devices,
+        },
+    })
+}

@@ -1,0 +1,695 @@
+//! Secrets from a terminal, a file, a descriptor or a command; never from the arguments (R-40).
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::IsTerminal as _;
+use std::io::Read;
+use std::io::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+
+use unicode_normalization::UnicodeNormalization as _;
+use zeroize::Zeroizing;
+
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::cli::progress;
+use crate::crypto::digest;
+use crate::crypto::secret::Secret;
+use crate::crypto::secret::SecretBytes;
+use crate::crypto::text;
+use crate::id::Fingerprint;
+
+/// The longest passphrase, in bytes.
+const PASSPHRASE_BYTES_MAX: usize = 1_024;
+/// The most that is read for a secret, in bytes: a page with a recovery code and words around it.
+const SECRET_FILE_BYTES_MAX: usize = 64 << 10;
+/// How often something is asked again before giving up.
+const TRIES: usize = 3;
+/// The words of a passphrase that we draw: 110 bits.
+const PASSPHRASE_WORDS: usize = 10;
+/// zxcvbn's scores go from 0 to 4; below this one a passphrase falls to a patient guesser.
+const SCORE_MIN: u8 = 3;
+/// The bits of a file's mode that let its group or everybody read or change it.
+const MODE_OF_OTHERS: u32 = 0o077;
+
+/// Whether somebody can be asked.
+#[must_use]
+pub fn terminal_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for the passphrase of a vault.
+///
+/// # Errors
+/// If the terminal gives none.
+pub fn ask_passphrase(prompt: &str) -> Result<SecretBytes, Failure> {
+    passphrase(ask_hidden(prompt)?)
+}
+
+/// Asks for a line that isn't shown.
+fn ask_hidden(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let typed = asking(|| rpassword::prompt_password(prompt))?;
+    Ok(Zeroizing::new(typed.into_bytes()))
+}
+
+/// Asks for a line that is shown.
+///
+/// # Errors
+/// If the terminal gives none.
+pub fn ask_line(prompt: &str) -> Result<String, Failure> {
+    ask_shown(prompt).map(|line| line.trim().to_owned())
+}
+
+fn ask_shown(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::with_capacity(PASSPHRASE_BYTES_MAX));
+    let read = asking(|| {
+        let mut err = io::stderr();
+        err.write_all(prompt.as_bytes())?;
+        err.flush()?;
+        io::stdin().read_line(&mut line)
+    })?;
+    if read == 0 {
+        return Err(not_typed(&io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(line)
+}
+
+/// Puts a question, unless the person has just said that all shall end.
+fn asking<T>(ask: impl FnOnce() -> io::Result<T>) -> Result<T, Failure> {
+    // Without a handler Ctrl-C would end the program before the terminal shows again what is typed.
+    progress::watch_interrupts();
+    let answer = progress::while_asking(|| {
+        if progress::is_interrupted() { Err(io::ErrorKind::Interrupted.into()) } else { ask() }
+    });
+    answer.map_err(|error| not_typed(&error))
+}
+
+fn not_typed(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Failure::new(Exit::Interrupted, "interrupted"),
+        io::ErrorKind::UnexpectedEof => Failure::new(Exit::Interrupted, "the input ended before an answer"),
+        _ => Failure::io("nothing could be read from the terminal", error),
+    }
+}
+
+/// Asks a question with yes as its default.
+///
+/// # Errors
+/// If the terminal gives no answer.
+pub fn ask_yes(question: &str) -> Result<bool, Failure> {
+    for _ in 0..TRIES {
+        match ask_line(&format!("{question} [Y/n] "))?.to_ascii_lowercase().as_str() {
+            "" | "y" | "yes" => return Ok(true),
+            "n" | "no" => return Ok(false),
+            _ => tell("Please answer y or n."),
+        }
+    }
+    Ok(false)
+}
+
+fn tell(text: &str) {
+    // If the terminal is gone, so is whoever would read this.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Shows a secret by itself, indented, without a copy of it in between.
+fn show(secret: &str) {
+    let mut err = io::stderr().lock();
+    let lines: [&[u8]; 3] = [b"\n    ", secret.as_bytes(), b"\n\n"];
+    for part in lines {
+        // As in `tell`.
+        let _ = err.write_all(part);
+    }
+}
+
+/// Asks for a new passphrase, or draws one that the person keeps.
+///
+/// # Errors
+/// If none comes of it.
+pub fn new_passphrase(allow_weak: bool) -> Result<SecretBytes, Failure> {
+    tell("Choose a passphrase, or press Enter to have one made.");
+    for _ in 0..TRIES {
+        let typed = ask_hidden("New passphrase: ")?;
+        if typed.is_empty() {
+            return generated_passphrase();
+        }
+        let new = match passphrase(typed) {
+            Ok(new) => new,
+            Err(failure) => {
+                tell(&format!("{}.", failure.message));
+                continue;
+            }
+        };
+        let strength = Strength::of(&new);
+        tell(&strength.words());
+        if !strength.is_enough() && !allow_weak {
+            tell("Choose a longer one, or press Enter to have one made.");
+            continue;
+        }
+        let again = passphrase(ask_hidden("The same again: ")?)?;
+        if new.expose(|new| again.expose(|again| digest::equal(new, again))) {
+            return Ok(new);
+        }
+        tell("These were not the same. Once more, from the start.");
+    }
+    Err(Failure::new(Exit::Failed, "no passphrase was set")
+        .hint("nothing was made; run it again when you are ready"))
+}
+
+fn generated_passphrase() -> Result<SecretBytes, Failure> {
+    let made = text::generate_passphrase(PASSPHRASE_WORDS);
+    tell("\nYour passphrase. Write it down now: it is not shown again.");
+    show(&made);
+    for _ in 0..TRIES {
+        let typed = ask_shown("Type it back: ")?;
+        let same = |word: (&str, &str)| word.0.eq_ignore_ascii_case(word.1);
+        let is_whole = typed.split_whitespace().count() == PASSPHRASE_WORDS;
+        if is_whole && typed.split_whitespace().zip(made.split_whitespace()).all(same) {
+            return passphrase(Zeroizing::new(made.as_bytes().to_vec()));
+        }
+        tell("That is not what stands above.");
+    }
+    Err(Failure::new(Exit::Failed, "the passphrase was not typed back")
+        .hint("nothing was made; run it again"))
+}
+
+/// How long a passphrase withstands guessing, as zxcvbn estimates it.
+struct Strength {
+    /// 0 to 4.
+    score: u8,
+    /// How many guesses find it, as a power of ten.
+    guesses_log10: f64,
+    /// What is weak about it, and what would help.
+    advice: Vec<String>,
+}
+
+impl Strength {
+    fn of(new: &SecretBytes) -> Self {
+        let estimate = new.expose(|new| {
+            let text = std::str::from_utf8(new).expect("a passphrase is UTF-8");
+            zxcvbn::zxcvbn(text, &["strongroom", "backup", "vault"])
+        });
+        let feedback = estimate.feedback();
+        let warning = feedback.and_then(|feedback| feedback.warning()).map(|warning| warning.to_string());
+        let suggestions = feedback.map(|feedback| feedback.suggestions()).unwrap_or_default();
+        let advice = warning.into_iter().chain(suggestions.iter().map(ToString::to_string)).collect();
+        Self { score: u8::from(estimate.score()), guesses_log10: estimate.guesses_log10(), advice }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.score >= SCORE_MIN
+    }
+
+    /// One line: the verdict, the estimate behind it, and advice if there is any.
+    fn words(&self) -> String {
+        let verdict = match self.score {
+            0 | 1 => "very weak",
+            2 => "weak",
+            3 => "good",
+            _ => "strong",
+        };
+        let mut text =
+            format!("This passphrase is {verdict}: about 10^{:.0} guesses find it.", self.guesses_log10);
+        for advice in &self.advice {
+            text.push(' ');
+            text.push_str(advice.trim_end_matches('.'));
+            text.push('.');
+        }
+        text
+    }
+}
+
+/// Refuses a passphrase that a patient guesser finds.
+///
+/// # Errors
+/// [`Exit::Refused`] with what is weak about it, unless `allow_weak`.
+pub fn check_strength(new: &SecretBytes, allow_weak: bool) -> Result<(), Failure> {
+    let strength = Strength::of(new);
+    if strength.is_enough() || allow_weak {
+        return Ok(());
+    }
+    let words = strength.words();
+    let message = words.trim_end_matches('.').replacen('T', "t", 1);
+    Err(Failure::new(Exit::Refused, message)
+        .hint("several unrelated words are strong; `--allow-weak-passphrase` takes it all the same"))
+}
+
+/// Shows a recovery code and has it typed back.
+///
+/// # Errors
+/// [`Exit::Failed`] if it isn't.
+pub fn confirm_recovery_code(code: &Secret<20>) -> Result<(), Failure> {
+    tell("\nYour recovery code. It opens the vault when every other way in is lost.");
+    tell("Write it on paper, and keep it apart from this machine and from the vault.");
+    show(&text::encode_recovery_code(code));
+    for _ in 0..TRIES {
+        let typed = ask_shown("Type it back from the paper: ")?;
+        match text::decode_recovery_code(&typed) {
+            Ok(typed) if typed.expose(|typed| code.expose(|code| digest::equal(typed, code))) => {
+                return Ok(());
+            }
+            Ok(_) => tell("That is another code."),
+            Err(error) => tell(&format!("That is not it: {error}.")),
+        }
+    }
+    Err(Failure::new(Exit::Failed, "the recovery code was not typed back")
+        .hint("nothing was made; run it again"))
+}
+
+/// Reads a passphrase file.
+///
+/// # Errors
+/// If it isn't there, others can read or change it, or it holds no passphrase.
+pub fn read_password_file(path: &Path) -> Result<SecretBytes, Failure> {
+    passphrase(read_secret_file(path)?)
+        .map_err(|failure| Failure { message: format!("{}: {}", shown(path), failure.message), ..failure })
+}
+
+/// Reads a passphrase from a descriptor that the caller has opened.
+///
+/// # Errors
+/// If it isn't open or gives no passphrase; [`Exit::Usage`] for a terminal, which would show what is typed.
+pub fn read_password_fd(number: u32) -> Result<SecretBytes, Failure> {
+    let failed = |error: io::Error| Failure::io(format!("descriptor {number} could not be read"), &error);
+    let terminal = || {
+        Failure::usage(format!("descriptor {number} is a terminal, which shows what is typed"))
+            .hint("without --password-fd you are asked, and nothing is shown")
+    };
+    let bytes = if number == 0 {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(terminal());
+        }
+        read_bounded(stdin.lock())
+    } else {
+        // To take the descriptor itself would need `unsafe`: who promises that nothing else owns it?
+        let file = File::open(format!("/proc/self/fd/{number}")).map_err(failed)?;
+        if file.is_terminal() {
+            return Err(terminal());
+        }
+        read_bounded(file)
+    };
+    let too_long = || Failure::usage(format!("descriptor {number} gives more than a passphrase"));
+    passphrase(bytes.map_err(failed)?.ok_or_else(too_long)?)
+}
+
+/// Runs a command and takes what it prints for the passphrase. No shell is involved.
+///
+/// # Errors
+/// If it can't be run, fails or prints no passphrase.
+pub fn run_password_command(command: &str) -> Result<SecretBytes, Failure> {
+    let words = split_words(command)?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Failure::usage("the password command is empty"));
+    };
+    let program_shown = one_line(program);
+    let failed = |error: io::Error| {
+        Failure::io(format!("the password command {program_shown} could not be run"), &error)
+    };
+    // It may ask for something itself, so it keeps the terminal.
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let printed = child.stdout.take().expect("its output was asked for as a pipe");
+    // The pipe is closed before the command is waited for, or one that prints for ever would never end.
+    let bytes = read_bounded(printed);
+    let status = child.wait().map_err(failed)?;
+    let Some(bytes) = bytes.map_err(failed)? else {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("the password command {program_shown} prints more than a passphrase"),
+        ));
+    };
+    if !status.success() {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("the password command {program_shown} failed: {status}"),
+        ));
+    }
+    passphrase(bytes).map_err(|failure| Failure {
+        message: format!("the password command {program_shown}: {}", failure.message),
+        ..failure
+    })
+}
+
+/// Splits a command as a shell would, without anything else that a shell does.
+///
+/// # Errors
+/// [`Exit::Usage`] if a quote isn't closed, or nothing follows a backslash.
+///
+/// Source: quoting, POSIX.1-2024, Shell Command Language §2.2.
+fn split_words(command: &str) -> Result<Vec<String>, Failure> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = command.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), character) if character == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => {
+                let Some(next) = characters.next() else {
+                    return Err(Failure::usage("the password command ends in a backslash"));
+                };
+                let word = word.get_or_insert_default();
+                // Between double quotes a backslash is one of its own before all other characters.
+                if quote.is_some() && !matches!(next, '$' | '`' | '"' | '\\') {
+                    word.push('\\');
+                }
+                word.push(next);
+            }
+            (None, character) if character.is_whitespace() => words.extend(word.take()),
+            (_, character) => word.get_or_insert_default().push(character),
+        }
+    }
+    if quote.is_some() {
+        return Err(Failure::usage("a quote in the password command isn't closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// Reads a key file.
+///
+/// # Errors
+/// If it isn't there, others can read or change it, or strongroom didn't make it.
+pub fn read_key_file(path: &Path) -> Result<Secret<32>, Failure> {
+    let bytes = read_secret_file(path)?;
+    text::decode_key_file(&bytes).map_err(|error| {
+        let failure = Failure::usage(format!("{}: {error}", shown(path)));
+        match error {
+            text::Error::KeyFileNewer => failure.hint("install a newer strongroom"),
+            text::Error::KeyFileCheck => failure.hint("take another copy of it"),
+            _ => failure.hint("`strongroom init --key-file` makes one if the file doesn't exist"),
+        }
+    })
+}
+
+/// Reads a file that holds a recovery code, with or without words around it.
+///
+/// # Errors
+/// If it isn't there, others can read or change it, or it holds no code.
+pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
+    let bytes = read_secret_file(path)?;
+    let page = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::usage(format!("{} is not a text with a recovery code", shown(path))))?;
+    text::find_recovery_code(page).map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))
+}
+
+/// The page that goes with a recovery code: what it is for, which vault it opens, and the code.
+#[must_use]
+pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) -> Zeroizing<String> {
+    let place = one_line(place);
+    let words = text::fingerprint_words(fingerprint);
+    let base32 = text::fingerprint_base32(fingerprint);
+    let code = text::encode_recovery_code(code);
+    let parts = [
+        "strongroom recovery code\n\n\
+         Whoever has this code can open the vault named below and read all backups in it.\n\
+         Print this page or copy it by hand, keep it apart from the machine and from the\n\
+         vault, and then delete this file.\n\n\
+         vault:        ",
+        &place,
+        "\nfingerprint:  ",
+        &words,
+        "\n              ",
+        &base32,
+        "\n\nrecovery code:\n\n    ",
+        &code,
+        "\n\nTo restore, type the code into a file of its own, which only you can read, and run:\n\n    \
+         strongroom --vault VAULT --recovery-code-file FILE restore latest --target FOLDER\n",
+    ];
+    // With its whole room from the start, so that the code is not left behind when it grows.
+    let mut page = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    for part in parts {
+        page.push_str(part);
+    }
+    page
+}
+
+/// Makes a key file; never over another file.
+///
+/// # Errors
+/// If it exists or can't be written.
+pub fn create_key_file(path: &Path) -> Result<Secret<32>, Failure> {
+    let secret = Secret::<32>::generate();
+    write_new(path, text::encode_key_file(&secret).as_bytes())?;
+    Ok(secret)
+}
+
+/// Writes a secret to a new file that only this user can read, and makes it last.
+///
+/// # Errors
+/// [`Exit::Refused`] if the file exists. If it can't be written, and then nothing is left of it.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                Failure::new(
+                    Exit::Refused,
+                    format!("{} exists already, and a secret is never written over a file", shown(path)),
+                )
+                .hint("name a file that isn't there yet")
+            } else {
+                Failure::io(format!("{} could not be made", shown(path)), &error)
+            }
+        })?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // It is ours, and half a secret helps nobody.
+        let _ = std::fs::remove_file(path);
+        Failure::io(format!("{} could not be written", shown(path)), &error)
+    })?;
+    // The name must survive a power cut too; a file system that can't promise that is no reason to stop.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = File::open(parent).and_then(|parent| parent.sync_all());
+    Ok(())
+}
+
+/// Reads a file, or a pipe such as a shell's `<(..)`, that nobody but this user and root may read or
+/// change (R-32, R-40).
+fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let shown = shown(path);
+    let failed = |error: io::Error| Failure::io(format!("{shown} could not be read"), &error);
+    let file = File::open(path).map_err(failed)?;
+    // Asked of what was opened, so that nobody can put something else there in between.
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() && !meta.file_type().is_fifo() {
+        return Err(Failure::usage(format!("{shown} is neither a file nor a pipe")));
+    }
+    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Failure::new(Exit::Refused, format!("{shown} belongs to another user"))
+            .hint("a file with a secret must be yours or root's"));
+    }
+    if meta.mode() & MODE_OF_OTHERS != 0 {
+        return Err(Failure::new(Exit::Refused, format!("{shown} can be read or changed by other users"))
+            .hint(format!("take their rights away: chmod 600 {shown}")));
+    }
+    let too_long = || Failure::usage(format!("{shown} is too large to hold a secret"));
+    read_bounded(file).map_err(failed)?.ok_or_else(too_long)
+}
+
+/// All that `reader` gives, or nothing if that is over [`SECRET_FILE_BYTES_MAX`].
+fn read_bounded(reader: impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // With its whole room from the start, so that no part is left behind when it grows.
+    let mut bytes = Zeroizing::new(vec![0; SECRET_FILE_BYTES_MAX + 1]);
+    let mut reader = reader;
+    let mut length = 0;
+    while length < bytes.len() {
+        match reader.read(&mut bytes[length..]) {
+            Ok(0) => {
+                bytes.truncate(length);
+                return Ok(Some(bytes));
+            }
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy())
+}
+
+/// Takes bytes for a passphrase: UTF-8 in NFC, without one line end, neither empty nor endless.
+fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Result<SecretBytes, Failure> {
+    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::usage("the passphrase is not UTF-8 text"))?;
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err(Failure::usage("the passphrase is empty"));
+    }
+    if line.len() > PASSPHRASE_BYTES_MAX {
+        return Err(Failure::usage(format!("the passphrase has over {PASSPHRASE_BYTES_MAX} bytes")));
+    }
+    // NFC triples the bytes of a text at most, Unicode Standard Annex #15 §9.
+    let mut normal = Zeroizing::new(String::with_capacity(3 * line.len()));
+    normal.extend(line.nfc());
+    Ok(SecretBytes::from_slice(normal.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn exposed(text: &str) -> Option<Vec<u8>> {
+        passphrase(Zeroizing::new(text.as_bytes().to_vec())).ok().map(|secret| secret.expose(<[u8]>::to_vec))
+    }
+
+    fn exit<T>(result: Result<T, Failure>) -> Option<Exit> {
+        result.err().map(|failure| failure.exit)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_passphrase_loses_one_line_end_and_is_the_same_however_its_accents_are_typed() {
+        assert_eq!(exposed("secret\n"), Some(b"secret".to_vec()));
+        assert_eq!(exposed("secret\r\n"), Some(b"secret".to_vec()));
+        assert_eq!(exposed(" secret \n\n"), Some(b" secret \n".to_vec()));
+        assert_eq!(exposed("secret\r"), Some(b"secret\r".to_vec()));
+        assert_eq!(exposed("u\u{308}"), exposed("\u{fc}"));
+    }
+
+    #[test]
+    fn a_passphrase_is_neither_empty_nor_endless_nor_bytes() {
+        assert_eq!(exposed(""), None);
+        assert_eq!(exposed("\n"), None);
+        assert_eq!(exposed(&"x".repeat(1_024)).map(|bytes| bytes.len()), Some(1_024));
+        assert_eq!(exposed(&"x".repeat(1_025)), None);
+        assert_eq!(exit(passphrase(Zeroizing::new(b"\xff".to_vec()))), Some(Exit::Usage));
+    }
+
+    #[test]
+    fn a_command_is_split_as_a_shell_would_and_no_shell_runs() {
+        let words = |text: &str| split_words(text).map(|words| words.join("|")).ok();
+        for (command, split) in [
+            ("pass show vault", "pass|show|vault"),
+            ("  a\t'b c'  \"d e\" ", "a|b c|d e"),
+            ("a\\ b 'c\\d' \"e\\f\\\"g\\$h\"", "a b|c\\d|e\\f\"g$h"),
+            ("a'b'\"c\"d ''", "abcd|"),
+            ("echo $HOME;ls *", "echo|$HOME;ls|*"),
+            ("", ""),
+        ] {
+            assert_eq!(words(command).as_deref(), Some(split), "{command}");
+        }
+        for refused in ["a 'b", "a \"b", "a \\"] {
+            assert_eq!(words(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_command_gives_the_passphrase_that_it_prints() {
+        let run = |command: &str| run_password_command(command).map(|secret| secret.expose(<[u8]>::to_vec));
+        assert_eq!(run("printf 'correct horse\\n'"), Ok(b"correct horse".to_vec()));
+        assert_eq!(exit(run("false")), Some(Exit::Failed));
+        assert_eq!(exit(run("true")), Some(Exit::Usage));
+        assert_eq!(exit(run("")), Some(Exit::Usage));
+        assert_eq!(exit(run("/no/such/program")), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn a_command_that_prints_for_ever_is_given_up() {
+        assert_eq!(exit(run_password_command("yes")), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn a_descriptor_gives_the_passphrase_that_was_written_to_it() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"correct horse\n").unwrap();
+        drop(writer);
+        let number = u32::try_from(reader.as_raw_fd()).unwrap();
+        let read = read_password_fd(number).map(|secret| secret.expose(<[u8]>::to_vec));
+        assert_eq!(read, Ok(b"correct horse".to_vec()));
+        assert_eq!(exit(read_password_fd(1_000_000)), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn weak_passphrases_are_refused_unless_insisted_on() {
+        let weak = SecretBytes::new(b"password1".to_vec());
+        let failure = check_strength(&weak, false).err().unwrap();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(
+            failure.message.starts_with("this passphrase is very weak: about 10^"),
+            "{}",
+            failure.message
+        );
+        assert!(!failure.message.contains("password1"));
+        assert!(check_strength(&weak, true).is_ok());
+        let made = text::generate_passphrase(PASSPHRASE_WORDS);
+        assert!(check_strength(&SecretBytes::from_slice(made.as_bytes()), false).is_ok());
+    }
+
+    #[test]
+    fn a_key_file_is_only_its_owners_and_never_written_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let made = create_key_file(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+        assert!(read_key_file(&path).unwrap().expose(|read| made.expose(|made| read == made)));
+        assert_eq!(exit(create_key_file(&path)), Some(Exit::Refused));
+        assert!(read_key_file(&path).is_ok());
+        assert_eq!(exit(create_key_file(&folder.path().join("none/key"))), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_or_change_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        write_new(&path, b"correct horse\n").unwrap();
+        for mode in [0o640, 0o620, 0o604, 0o602, 0o644] {
+            set_mode(&path, mode);
+            assert_eq!(exit(read_password_file(&path)), Some(Exit::Refused), "{mode:o}");
+        }
+        set_mode(&path, 0o400);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_password_file(&link).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_secret_file_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(exit(read_password_file(&path)), Some(Exit::Failed));
+        assert_eq!(exit(read_password_file(folder.path())), Some(Exit::Usage));
+        assert_eq!(exit(read_password_file(Path::new("/dev/zero"))), Some(Exit::Usage));
+        write_new(&path, &[b'x'; SECRET_FILE_BYTES_MAX + 1]).unwrap();
+        let failure = read_password_file(&path).err().unwrap();
+        assert!(failure.message.ends_with("is too large to hold a secret"), "{}", failure.message);
+        assert_eq!(exit(read_key_file(&path)), Some(Exit::Usage));
+    }
+
+    #[test]
+    fn the_recovery_page_names_the_vault_and_its_code_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        let code = Secret::<20>::generate();
+        let fingerprint = Fingerprint([7; 32]);
+        let page = recovery_page("/srv/vault\x1b[2J", &fingerprint, &code);
+        assert!(page.contains("vault:        /srv/vault\\x1b[2J\n"), "{}", *page);
+        assert!(page.contains(&text::fingerprint_words(&fingerprint)));
+        assert!(page.lines().all(|line| line.len() <= 100));
+        write_new(&path, page.as_bytes()).unwrap();
+        assert!(read_recovery_code(&path).unwrap().expose(|read| code.expose(|code| read == code)));
+    }
+}

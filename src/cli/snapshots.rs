@@ -1,0 +1,313 @@
+//! `strongroom snapshots`, and how all commands choose a snapshot.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::parse_time;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::render;
+use crate::task::browse;
+use crate::task::browse::Damaged;
+use crate::task::browse::Filters;
+use crate::task::browse::Listed;
+use crate::task::browse::Listing;
+use crate::task::browse::Which;
+use crate::tree::path::TreePath;
+use crate::tree::path::printable;
+use crate::vault::Vault;
+use crate::vault::read::SnapshotReader;
+
+/// Which snapshots count; without any of these, those of all hosts do.
+#[derive(Args)]
+pub struct FilterArgs {
+    /// Only snapshots of this host
+    #[arg(short = 'H', long, value_name = "NAME")]
+    host: Vec<String>,
+
+    /// Only snapshots with all of these tags; given again, or with all of those
+    #[arg(long, value_name = "TAG[,TAG..]")]
+    tag: Vec<String>,
+
+    /// Only snapshots of this path
+    #[arg(long = "path", id = "filter_path", value_name = "PATH")]
+    path: Vec<PathBuf>,
+
+    /// Only snapshots begun at this time or before, such as 2026-11-24 or "2026-11-24 18:30"
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time: Option<u64>,
+}
+
+impl FilterArgs {
+    /// The same for the library.
+    ///
+    /// # Errors
+    /// If a path can't be made absolute.
+    pub fn filters(&self) -> Result<Filters, Failure> {
+        let paths = self.path.iter().map(|path| {
+            let absolute = std::path::absolute(path)
+                .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
+            Ok(absolute.as_os_str().as_bytes().to_vec())
+        });
+        Ok(Filters {
+            hosts: self.host.clone(),
+            tags: self.tag.iter().map(|set| set.split(',').map(str::to_owned).collect()).collect(),
+            paths: paths.collect::<Result<_, Failure>>()?,
+            before: self.time,
+        })
+    }
+}
+
+/// A snapshot, or a part of one: `latest`, `latest~2`, `3f9a0c12`, each perhaps with `:sub/path`.
+#[derive(Clone)]
+pub struct Part {
+    /// Which snapshot.
+    pub which: Which,
+    /// Which part of it.
+    pub path: TreePath,
+}
+
+impl Part {
+    /// Reads `SNAPSHOT[:PATH]`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the parser of arguments.
+    pub fn parse(text: OsString) -> Result<Self, Failure> {
+        let bytes = text.as_bytes();
+        let (which, path) = match bytes.iter().position(|byte| *byte == b':') {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (bytes, &b""[..]),
+        };
+        let which = std::str::from_utf8(which).ok().and_then(Which::parse).ok_or_else(|| {
+            Failure::usage(format!("{} names no snapshot", printable(which))).hint(
+                "it is `latest`, `latest~1` or the first digits of an id: `strongroom snapshots` lists them",
+            )
+        })?;
+        Ok(Self { which, path: tree_path(path)? })
+    }
+}
+
+/// A path inside a snapshot; a slash in front or behind doesn't matter.
+///
+/// # Errors
+/// [`Exit::Usage`] if it is none.
+pub fn tree_path(bytes: &[u8]) -> Result<TreePath, Failure> {
+    let mut inner = bytes;
+    while let Some(rest) = inner.strip_prefix(b"/") {
+        inner = rest;
+    }
+    while let Some(rest) = inner.strip_suffix(b"/") {
+        inner = rest;
+    }
+    if inner.is_empty() {
+        return Ok(TreePath::root());
+    }
+    TreePath::parse(inner)
+        .map_err(|error| Failure::usage(format!("{} is no path in a snapshot: {error}", printable(bytes))))
+}
+
+/// A path of a snapshot as people see it.
+#[must_use]
+pub fn shown(path: &TreePath) -> String {
+    format!("/{}", printable(path.as_bytes()))
+}
+
+/// The same for programs, as bytes.
+#[must_use]
+pub fn raw(path: &TreePath) -> Vec<u8> {
+    [b"/", path.as_bytes()].concat()
+}
+
+/// All snapshots, with a warning for each device whose chain is broken.
+#[must_use]
+pub fn listing(context: &Context, vault: &Vault) -> (Listing, bool) {
+    let listing = browse::snapshots(vault);
+    for (device, error) in &listing.broken {
+        context.warn(&format!("snapshots of device {} are not listed: {error}", device.short()));
+    }
+    let is_whole = listing.broken.is_empty();
+    (listing, is_whole)
+}
+
+/// The chosen snapshot, ready to be read.
+///
+/// # Errors
+/// [`Exit::Failed`] if none fits; [`Exit::Damaged`] if it can't be read.
+pub fn choose<'v>(
+    context: &Context,
+    vault: &'v Vault,
+    which: &Which,
+    filters: &FilterArgs,
+) -> Result<SnapshotReader<'v>, Failure> {
+    let (listing, _) = listing(context, vault);
+    let listed = browse::choose(&listing.snapshots, which, &filters.filters()?)?;
+    let reader = browse::reader(vault, listed)?;
+    context.note(&format!(
+        "snapshot {} of {}, {}",
+        listed.snapshot.id().short(),
+        listed.body.as_ref().map_or_else(String::new, |body| printable(body.host.as_bytes())),
+        render::local_time(listed.time())
+    ));
+    Ok(reader)
+}
+
+/// Names what could not be read, and says so with the exit code.
+#[must_use]
+pub fn report_damaged(context: &Context, damaged: &[Damaged]) -> Exit {
+    for each in damaged {
+        let what = if each.is_directory { "directory " } else { "" };
+        context.problem(&raw(&each.path), &format!("{what}{} is damaged: {}", shown(&each.path), each.error));
+    }
+    if damaged.is_empty() { Exit::Done } else { Exit::Damaged }
+}
+
+/// Lists snapshots.
+#[derive(Args)]
+pub struct SnapshotsArgs {
+    /// Only this snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    which: Vec<String>,
+
+    #[command(flatten)]
+    filters: FilterArgs,
+
+    /// Only the newest so many of each host and set of paths
+    #[arg(long, value_name = "COUNT")]
+    latest: Option<usize>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What opening the vault says. [`Exit::Damaged`] at the end if anything is.
+pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
+    let filters = args.filters.filters()?;
+    let wanted = args.which.iter().map(|text| Ok(Part::parse(text.into())?.which));
+    let wanted = wanted.collect::<Result<Vec<_>, Failure>>()?;
+    let vault = context.unlock()?;
+    let (listing, is_whole) = listing(context, &vault);
+    let mut chosen: Vec<&Listed> = if wanted.is_empty() {
+        listing.snapshots.iter().filter(|listed| !listed.forgotten && filters.pass(listed)).collect()
+    } else {
+        let each = wanted.iter().map(|which| browse::choose(&listing.snapshots, which, &filters));
+        each.collect::<Result<_, _>>()?
+    };
+    if let Some(latest) = args.latest {
+        chosen = newest_of_each(chosen, latest);
+    }
+    let damaged = chosen.iter().filter(|listed| listed.error.is_some()).count();
+    if context.output.json {
+        for listed in &chosen {
+            context.json(&as_json(&vault, listed))?;
+        }
+    } else {
+        show(context, &vault, &chosen)?;
+    }
+    if damaged > 0 || !is_whole {
+        for listed in chosen {
+            if let Some(error) = &listed.error {
+                context.warn(&format!("snapshot {} can't be read: {error}", listed.snapshot.id().short()));
+            }
+        }
+        return Ok(Exit::Damaged);
+    }
+    Ok(Exit::Done)
+}
+
+/// The newest `count` of each host and set of paths, oldest first as before.
+fn newest_of_each(listed: Vec<&Listed>, count: usize) -> Vec<&Listed> {
+    let mut seen: HashMap<(String, Vec<Vec<u8>>), usize> = HashMap::new();
+    let mut kept: Vec<&Listed> = listed
+        .into_iter()
+        .rev()
+        .filter(|listed| {
+            let Some(body) = &listed.body else { return true };
+            let number = match seen.entry((body.host.clone(), body.paths.clone())) {
+                Entry::Occupied(entry) => {
+                    let number = entry.into_mut();
+                    *number += 1;
+                    *number
+                }
+                Entry::Vacant(entry) => *entry.insert(1),
+            };
+            number <= count
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
+fn as_json(vault: &Vault, listed: &Listed) -> serde_json::Value {
+    let id = listed.snapshot.id();
+    let mut message = json!({
+        "message_type": "snapshot",
+        "schema": 1,
+        "id": id.to_string(),
+        "short_id": id.short(),
+        "time": render::rfc3339(listed.time()),
+        "device": listed.device.to_string(),
+        "device_name": vault.device_name(listed.device),
+        "seq": listed.snapshot.header.seq,
+        "damaged": listed.error.is_some(),
+    });
+    let Some(body) = &listed.body else { return message };
+    let counts = &body.counts;
+    let rest = json!({
+        "hostname": body.host,
+        "tags": body.tags,
+        "paths": body.paths.iter().map(|path| render::json_text(path)).collect::<Vec<_>>(),
+        "program_version": body.program,
+        "summary": {
+            "files_new": counts.files_new,
+            "files_changed": counts.files_changed,
+            "files_unmodified": counts.files_unchanged,
+            "total_files_processed": counts.files,
+            "total_bytes_processed": counts.bytes,
+            "data_added": counts.bytes_new,
+            "data_added_packed": counts.bytes_stored,
+            "errors": counts.errors,
+            "total_duration": body.took as f64 / 1e9,
+        },
+    });
+    if let (Some(message), serde_json::Value::Object(rest)) = (message.as_object_mut(), rest) {
+        message.extend(rest);
+    }
+    message
+}
+
+fn show(context: &Context, vault: &Vault, chosen: &[&Listed]) -> Result<(), Failure> {
+    if chosen.is_empty() {
+        context.note("no snapshot fits");
+        return Ok(());
+    }
+    let mut table = render::Table::new(&["ID", "Time", "Host", "Device", "Tags", "Files", "Size", "Paths"]);
+    table.right(5).right(6);
+    for listed in chosen {
+        let device = vault.device_name(listed.device);
+        let device = device.map_or_else(|| listed.device.short(), |name| printable(name.as_bytes()));
+        let text = |text: &str| printable(text.as_bytes());
+        let (id, time) = (listed.snapshot.id().short(), render::local_time(listed.time()));
+        table.row(match &listed.body {
+            Some(body) => vec![
+                id,
+                time,
+                text(&body.host),
+                device,
+                body.tags.iter().map(|tag| text(tag)).collect::<Vec<_>>().join(","),
+                render::count(body.counts.files),
+                render::size(body.counts.bytes),
+                body.paths.iter().map(|path| printable(path)).collect::<Vec<_>>().join(", "),
+            ],
+            None => vec![id, time, "(damaged)".to_owned(), device],
+        });
+    }
+    context.bytes(table.finish().as_bytes())?;
+    context.line(&super::status::count(chosen.len(), "snapshot"))
+}

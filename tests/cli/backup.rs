@@ -1,0 +1,289 @@
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::bench::Bench;
+use crate::bench::tree;
+
+/// A summary without what differs from run to run.
+fn steady(text: &str) -> String {
+    text.lines()
+        .map(|line| match line.split_once(' ') {
+            Some(("added", _)) => "added\n".to_owned(),
+            Some(("took", _)) => "took\n".to_owned(),
+            _ => format!("{line}\n"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_backup_says_what_it_added_and_gives_a_receipt() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"alpha");
+    bench.write("source/b", b"beta");
+    let run = bench.run(&["backup", "source"]).ends(0).complains("");
+    assert_eq!(
+        steady(&run.out),
+        "files     2 new, 0 changed, 0 unchanged (9 B)\nadded\ntook\nsnapshot  ID\nreceipt   RECEIPT\n"
+    );
+    bench.write("source/b", b"changed");
+    let run = bench.run(&["create", "source"]).ends(0);
+    // Files as new as these are read again, lest a change within one tick of the clock go unseen.
+    assert!(run.out.contains(" unchanged (12 B)\n"), "{}", run.out);
+}
+
+#[test]
+fn programs_get_the_summary_with_the_names_that_they_know() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"alpha");
+    let messages = bench.run(&["backup", "source", "--json"]).ends(0).json();
+    let summary = messages.last().unwrap();
+    let table = [
+        ("message_type", serde_json::json!("summary")),
+        ("schema", serde_json::json!(1)),
+        ("files_new", serde_json::json!(1)),
+        ("files_changed", serde_json::json!(0)),
+        ("files_unmodified", serde_json::json!(0)),
+        ("total_files_processed", serde_json::json!(1)),
+        ("total_bytes_processed", serde_json::json!(5)),
+        ("dry_run", serde_json::json!(false)),
+    ];
+    for (name, value) in table {
+        assert_eq!(summary[name], value, "{name}");
+    }
+    assert_eq!(summary["snapshot_id"].as_str().unwrap().len(), 32);
+    assert!(summary["receipt"].as_str().unwrap().starts_with("strongroom1:"));
+    for name in ["data_added", "data_added_packed", "total_duration"] {
+        assert!(summary[name].is_number(), "{name}");
+    }
+}
+
+#[test]
+fn a_dry_run_stores_nothing() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"alpha");
+    let before = tree(&bench.path("vault"));
+    let run = bench.run(&["backup", "source", "--dry-run"]).ends(0);
+    assert!(run.out.starts_with("files     1 new, 0 changed, 0 unchanged (5 B)\nwould add"), "{}", run.out);
+    assert!(run.out.ends_with("nothing was stored: this was a dry run\n"), "{}", run.out);
+    assert_eq!(tree(&bench.path("vault")), before);
+}
+
+#[test]
+fn what_is_excluded_is_not_there() {
+    let bench = Bench::with_vault();
+    for name in
+        ["keep.txt", "drop.tmp", "SHOUT.TMP", "cache/CACHEDIR.TAG", "cache/x", "marked/.nobackup", "marked/y"]
+    {
+        bench.write(&format!("source/{name}"), b"Signature: 8a477f597d28d172789f06886806bc55");
+    }
+    bench.write("source/large", &[0; 5_000]);
+    bench.write("patterns", b"# nothing\n/nowhere\n");
+    let args = [
+        "backup",
+        "source",
+        "--iexclude",
+        "*.tmp",
+        "--exclude-caches",
+        "--exclude-if-present",
+        ".nobackup",
+        "--exclude-larger-than",
+        "4K",
+        "--exclude-file",
+        "patterns",
+    ];
+    bench.run(&args).ends(0);
+    let listed = bench.keyed(&["ls", "-R", "latest", &bench.inner("source"), "-q"]).ends(0);
+    assert_eq!(
+        listed.out,
+        "DIR/source/cache\nDIR/source/cache/CACHEDIR.TAG\nDIR/source/keep.txt\nDIR/source/marked\n\
+         DIR/source/marked/.nobackup\n"
+    );
+    let run = bench.run(&["backup", "source", "--exclude", "a/../b"]).ends(2);
+    assert!(run.err.contains("is no pattern"), "{}", run.err);
+}
+
+#[test]
+fn paths_come_from_files_as_they_stand_there() {
+    let bench = Bench::with_vault();
+    for name in ["a", "b c", "*"] {
+        bench.write(&format!("source/{name}"), b"x");
+    }
+    bench.write("lines", b"source/a\nsource/*\n");
+    bench.run(&["backup", "--files-from", "lines", "--files-from-raw", "zeros"]).ends(1);
+    bench.write("zeros", b"source/b c\0");
+    bench.run(&["backup", "--files-from", "lines", "--files-from-raw", "zeros"]).ends(0);
+    let listed = bench.keyed(&["ls", "latest", &bench.inner("source"), "-q"]).ends(0);
+    assert_eq!(listed.out, "DIR/source/*\nDIR/source/a\nDIR/source/b c\n");
+    let run = bench.run_with(&["backup", "--files-from", "-"], &[], b"source/a\n").ends(0);
+    assert!(run.out.starts_with("files     1 new"), "{}", run.out);
+}
+
+#[test]
+fn standard_input_and_the_output_of_a_command_become_a_file() {
+    let bench = Bench::with_vault();
+    bench.run_with(&["backup", "--stdin", "--stdin-filename", "in.txt"], &[], b"typed").ends(0);
+    bench.keyed(&["dump", "latest", "in.txt", "-q"]).ends(0).says("typed");
+    let args =
+        ["backup", "--stdin-filename", "db/dump.sql", "--stdin-from-command", "--", "printf", "%s", "rows"];
+    bench.run(&args).ends(0);
+    bench.keyed(&["dump", "latest:db/dump.sql", "-q"]).ends(0).says("rows");
+}
+
+#[test]
+fn a_command_that_fails_leaves_no_snapshot() {
+    let bench = Bench::with_vault();
+    let args = ["backup", "--stdin-from-command", "--", "sh", "-c", "printf half; exit 3"];
+    bench.run(&args).ends(1).says("").complains(
+        "error: what was to be backed up could not be read to its end: the command sh failed: exit status: 3\n  hint: \
+         a command that fails leaves no snapshot: the vault is as it was\n",
+    );
+    assert!(bench.keyed(&["snapshots", "--json"]).ends(0).json().is_empty());
+    let run = bench.run(&["backup", "--stdin-from-command", "--", "./no-such-command"]).ends(1);
+    assert!(
+        run.err.starts_with("error: the command ./no-such-command could not be started: "),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_all_else_is_stored() {
+    let bench = Bench::with_vault();
+    bench.write("source/open", b"x");
+    bench.write("source/shut", b"x");
+    let shut = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+    std::fs::set_permissions(bench.path("source/shut"), shut).unwrap();
+    if std::fs::File::open(bench.path("source/shut")).is_ok() {
+        // A superuser reads everything.
+        return;
+    }
+    let run = bench.run(&["backup", "source"]).ends(3);
+    assert!(run.out.contains("snapshot  ID\n"), "{}", run.out);
+    assert!(
+        run.err.contains("error: 1 entry could not be read; the snapshot holds everything else\n"),
+        "{}",
+        run.err
+    );
+    bench.keyed(&["dump", "latest", &bench.inner("source/open"), "-q"]).ends(0).says("x");
+}
+
+#[test]
+fn a_path_that_is_not_there_is_an_error_and_nothing_is_stored() {
+    let bench = Bench::with_vault();
+    let run = bench.run(&["backup", "nowhere"]).ends(1);
+    assert!(run.err.starts_with("error: "), "{}", run.err);
+    assert!(run.err.contains("nowhere could not be examined: No such file or directory"), "{}", run.err);
+    bench.run(&["backup"]).ends(2).complains(
+        "error: there is nothing to back up: no path was given\n  hint: `strongroom backup PATH..`, or --files-from, \
+         --stdin or --stdin-from-command\n",
+    );
+    assert!(bench.keyed(&["snapshots", "--json"]).ends(0).json().is_empty());
+}
+
+#[test]
+fn no_vault_is_made_unasked() {
+    let bench = Bench::new();
+    bench.write("x", b"x");
+    let run = bench.run(&["backup", "x"]).ends(10);
+    assert!(
+        run.err.contains("  hint: is the drive attached? `--init` makes a new vault there"),
+        "{}",
+        run.err
+    );
+    let run = bench.run_with(&["backup", "x"], &[("STRONGROOM_VAULT", "")], b"y\n").ends(10);
+    assert!(
+        run.err.starts_with("error: there is no vault at DIR/home/.local/share/strongroom/vault\n"),
+        "{}",
+        run.err
+    );
+    assert!(!bench.path("vault").exists());
+}
+
+#[test]
+fn init_comes_first_if_it_is_asked_for() {
+    let bench = Bench::new();
+    bench.write("x", b"x");
+    let run =
+        bench.run(&["backup", "x", "--init", "--key-file", "key", "--recovery-code-out", "code"]).ends(0);
+    assert!(
+        run.out.starts_with("vault        DIR/vault\n") && run.out.ends_with("receipt   RECEIPT\n"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
+fn a_first_run_offers_to_make_the_default_vault() {
+    let bench = Bench::new();
+    bench.write("x", b"x");
+    let default = [("STRONGROOM_VAULT", "")];
+    let mut terminal = bench.at_terminal(&["backup", "x"], &default);
+    terminal.sees("There is no vault yet in ");
+    terminal.sees("Make one now? [Y/n] ");
+    terminal.types("n");
+    let (text, exit) = terminal.ends();
+    assert_eq!(exit, 10, "{text}");
+    let args = ["backup", "x", "--key-file", "key", "--recovery-code-out", "code"];
+    let mut terminal = bench.at_terminal(&args, &default);
+    terminal.sees("Make one now? [Y/n] ");
+    terminal.types("");
+    let (text, exit) = terminal.ends();
+    assert!(exit == 0 && text.contains("receipt   strongroom1:"), "{text}");
+}
+
+#[test]
+fn a_machine_that_is_no_device_of_the_vault_adds_nothing() {
+    let bench = Bench::with_vault();
+    bench.write("x", b"x");
+    let stranger = bench.path("stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    let run = bench.run_with(&["backup", "x"], &[("HOME", stranger.to_str().unwrap())], b"").ends(26);
+    assert!(
+        run.err.starts_with("error: this machine is not enrolled as a device of vault ID\n"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn names_that_would_move_a_cursor_are_escaped() {
+    let bench = Bench::with_vault();
+    std::fs::create_dir(bench.path("source")).unwrap();
+    let name = OsStr::from_bytes(b"a\x1b[31m\nb\xff");
+    std::fs::write(bench.path("source").join(name), b"x").unwrap();
+    bench.run(&["backup", "source", "-vv"]).ends(0);
+    let listed = bench.keyed(&["ls", "latest", &bench.inner("source"), "-q"]).ends(0);
+    assert_eq!(listed.out, "DIR/source/a\\x1b[31m\\nb\\xff\n");
+    let listed = bench.keyed(&["ls", "latest", &bench.inner("source"), "-q", "-0"]).ends(0);
+    assert!(listed.raw.ends_with(b"/source/a\x1b[31m\nb\xff\0"));
+    let messages = bench.keyed(&["ls", "latest", &bench.inner("source"), "--json"]).ends(0).json();
+    assert!(messages[0]["path_base64"].is_string(), "{messages:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_backup_and_leaves_the_vault_sound() {
+    let bench = Bench::with_vault();
+    let args = ["backup", "--stdin-from-command", "--", "sh", "-c", "while :; do echo more; done"];
+    let mut terminal = bench.at_terminal(&args, &[]);
+    terminal.sees("backing up");
+    terminal.breaks();
+    let (text, exit) = terminal.ends();
+    assert_eq!(exit, 130, "{text}");
+    assert!(text.contains("error: interrupted") && text.contains("hint: the vault is sound"), "{text}");
+    assert!(bench.keyed(&["snapshots", "--json"]).ends(0).json().is_empty());
+    bench.write("x", b"x");
+    bench.run(&["backup", "x"]).ends(0);
+}
+
+#[test]
+fn the_vault_and_the_state_of_this_machine_are_never_in_a_snapshot() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"alpha");
+    let run = bench.run(&["backup", "."]).ends(0);
+    assert!(run.err.contains("kept empty in the snapshot"), "{}", run.err);
+    let listed = bench.keyed(&["ls", "-R", "latest"]).ends(0);
+    assert!(listed.out.contains("source/a"), "{}", listed.out);
+    for secret in ["device.key", "README.txt"] {
+        assert!(!listed.out.contains(secret), "{}", listed.out);
+    }
+}

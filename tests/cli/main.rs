@@ -1,0 +1,12 @@
+//! The built program: output, errors and exit codes, word for word, a module a command.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod bench;
+
+mod backup;
+mod general;
+mod init;
+mod look;
+mod restore;
+mod status;
+mod verify;
