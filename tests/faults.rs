@@ -1,0 +1,107 @@
+//! A store whose power is cut, whose disk is full or whose answers are lost, at the first write, then
+//! the second, and so on until a backup gets through; every time the vault holds what it held.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::Site;
+use harness::describe;
+use strongroom::store::Fault;
+use strongroom::store::Faulty;
+use strongroom::store::Kind;
+use strongroom::store::Memory;
+
+fn write_source(root: &Path, round: u8) {
+    fs::create_dir_all(root.join("deep/er")).unwrap();
+    fs::write(root.join("letter"), format!("Dear customer {round},\n").repeat(5_000)).unwrap();
+    fs::write(root.join("deep/er/note"), [round; 3_000]).unwrap();
+    fs::write(root.join(format!("deep/only in {round}")), [round; 40]).unwrap();
+}
+
+/// Runs a backup with each fault in turn, and after each one without.
+fn each_write_fails_once(kind: Kind, lasting: bool) {
+    let mut at = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        write_source(&source, 1);
+        let store = Arc::new(Faulty::new(Memory::new()));
+        let site = Site::new(Arc::<Faulty<Memory>>::clone(&store));
+        site.backup(&source).unwrap();
+        let before = describe(&source);
+        write_source(&source, 2);
+        let first = store.writes() + at;
+        let fault = if lasting { Fault::lasting(kind, first) } else { Fault::once(kind, first) };
+        store.plan(Some(fault));
+        let ended = site.backup(&source);
+        store.plan(None);
+        let got_through = ended.is_ok();
+
+        // What was committed before is whole, and so is what was said to be committed now.
+        let (restored, target) = site.restore_latest(&source, "after");
+        assert_eq!((restored.damaged_count, restored.problems), (0, 0), "{kind:?} at write {at}");
+        let now = describe(&target);
+        let second = describe(&source);
+        assert!(now == before || now == second, "{kind:?} at write {at}");
+        assert!(!got_through || now == second, "{kind:?} at write {at}: committed and not there");
+
+        // The next run goes on from whatever is left.
+        let again = site.backup(&source);
+        assert!(again.is_ok(), "{kind:?} at write {at}: {}", again.err().unwrap());
+        let (restored, target) = site.restore_latest(&source, "again");
+        assert_eq!((restored.damaged_count, restored.problems), (0, 0), "{kind:?} at write {at}");
+        assert_eq!(describe(&target), second, "{kind:?} at write {at}");
+        if got_through && kind != Kind::AfterWrite {
+            assert!(at > 4, "a backup makes several writes");
+            return;
+        }
+        if at > 40 {
+            return;
+        }
+        at += 1;
+    }
+}
+
+#[test]
+fn the_power_can_be_cut_at_any_write() {
+    each_write_fails_once(Kind::Io, true);
+}
+
+#[test]
+fn any_write_can_fail_once() {
+    each_write_fails_once(Kind::Io, false);
+}
+
+#[test]
+fn the_disk_can_be_full_at_any_write() {
+    each_write_fails_once(Kind::Full, true);
+}
+
+#[test]
+fn any_answer_can_be_lost() {
+    each_write_fails_once(Kind::AfterWrite, false);
+}
+
+#[test]
+fn a_write_that_is_acknowledged_and_lost_is_noticed_before_the_snapshot_exists() {
+    for at in 1..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        write_source(&source, 1);
+        let store = Arc::new(Faulty::new(Memory::new()));
+        let site = Site::new(Arc::<Faulty<Memory>>::clone(&store));
+        store.plan(Some(Fault::once(Kind::Lost, store.writes() + at)));
+        let ended = site.backup(&source);
+        store.plan(None);
+        if ended.is_ok() {
+            let (restored, target) = site.restore_latest(&source, "after");
+            assert_eq!(restored.damaged_count, 0, "write {at}");
+            assert_eq!(describe(&target), describe(&source), "write {at}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The real program, killed at many instants: every committed snapshot stays whole, and the next run
+//! goes on without sending again what was acknowledged.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command.arg("--vault").arg(home.join("vault")).args(["--json", "--key-file"]).arg(home.join("key"));
+    command
+}
+
+fn ends_well(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{:?}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn snapshots(home: &Path) -> usize {
+    let output = ends_well(program(home).arg("snapshots"));
+    String::from_utf8(output.stdout).unwrap().matches("\"short_id\"").count()
+}
+
+/// How many files there are below a folder, those being written among them.
+fn objects(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries.flatten().map(|entry| if entry.path().is_dir() { objects(&entry.path()) } else { 1 }).sum()
+}
+
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed * 2 + 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(bytes)
+    .collect()
+}
+
+#[test]
+fn a_backup_killed_at_any_instant_leaves_every_snapshot_whole_and_the_next_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let source = home.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("first"), noise(1, 200_000)).unwrap();
+    let code = home.join("code");
+    ends_well(program(home).args(["backup", "--init", "--recovery-code-out"]).arg(&code).arg(&source));
+    let mut before = snapshots(home);
+    assert_eq!(before, 1);
+    for round in 0..12_u64 {
+        for file in 0..6 {
+            let seed = 100 + round * 10 + file;
+            fs::write(source.join(format!("file {file}")), noise(seed, 7_000_000)).unwrap();
+        }
+        let mut running = program(home)
+            .arg("backup")
+            .arg(&source)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Each round ends when one object more is in the vault than in the round before it.
+        let wanted = objects(&home.join("vault")) + usize::try_from(round / 2).unwrap();
+        while objects(&home.join("vault")) < wanted && running.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+
+        let now = snapshots(home);
+        assert!(now == before || now == before + 1, "round {round}: {before} and then {now}");
+        before = now;
+        let verified = ends_well(program(home).args(["verify", "--read-all"]));
+        drop(verified);
+    }
+    ends_well(program(home).arg("backup").arg(&source));
+    let target = home.join("restored");
+    let subpath = format!("latest:{}", source.canonicalize().unwrap().display());
+    ends_well(program(home).arg("restore").arg(subpath).arg("--target").arg(&target));
+    for file in 0..6 {
+        let name = format!("file {file}");
+        assert!(fs::read(source.join(&name)).unwrap() == fs::read(target.join(&name)).unwrap(), "{name}");
+    }
+}
