@@ -7,15 +7,17 @@ mod harness;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use harness::Site;
 use harness::describe;
+use proptest::prelude::*;
 use strongroom::store::Local;
 use strongroom::store::Memory;
 
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = seed * 2 + 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
@@ -95,5 +97,135 @@ fn after_edits_only_what_changed_is_stored_and_the_newest_snapshot_is_exact() {
         let (restored, target) = site.restore_latest(&source, &format!("restored {round}"));
         assert_eq!(restored.damaged_count, 0);
         assert_eq!(describe(&source), describe(&target), "round {round}");
+    }
+}
+
+/// What a person may do to a folder between two backups.
+#[derive(Clone, Debug)]
+enum Edit {
+    Write { file: usize, bytes: usize, seed: u64 },
+    Insert { file: usize, at: usize, bytes: usize, seed: u64 },
+    Cut { file: usize, bytes: usize },
+    Remove { file: usize },
+    Rename { file: usize, to: usize },
+    Link { file: usize, to: usize },
+    Point { file: usize, to: usize },
+    Mode { file: usize, mode: u32 },
+    Date { file: usize, seconds: u32, nanos: u32 },
+    BackUp,
+}
+
+/// A few names, in folders and not, so that edits meet each other.
+fn place(root: &Path, file: usize) -> PathBuf {
+    let folder = ["", "a", "a/b", "c d", "ümlaut"][file % 5];
+    root.join(folder).join(["one", "two.csv", "\u{1b}[31mred", "long ".repeat(20).trim()][file / 5 % 4])
+}
+
+fn edit(root: &Path, edit: &Edit) {
+    let clear = |path: &Path| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(path);
+    };
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    match *edit {
+        Edit::Write { file, bytes, seed } => {
+            let path = place(root, file);
+            clear(&path);
+            fs::write(path, noise(seed, bytes)).unwrap();
+        }
+        Edit::Insert { file, at, bytes, seed } => {
+            let path = place(root, file);
+            if is_file(&path) {
+                let mut content = fs::read(&path).unwrap();
+                let at = at % (content.len() + 1);
+                content.splice(at..at, noise(seed, bytes));
+                fs::write(path, content).unwrap();
+            }
+        }
+        Edit::Cut { file, bytes } => {
+            let path = place(root, file);
+            if is_file(&path) {
+                let content = fs::read(&path).unwrap();
+                fs::write(path, &content[..content.len().saturating_sub(bytes)]).unwrap();
+            }
+        }
+        Edit::Remove { file } => drop(fs::remove_file(place(root, file))),
+        Edit::Rename { file, to } => {
+            let (from, to) = (place(root, file), place(root, to));
+            if from != to && from.symlink_metadata().is_ok() {
+                clear(&to);
+                fs::rename(from, to).unwrap();
+            }
+        }
+        Edit::Link { file, to } => {
+            let (from, to) = (place(root, file), place(root, to));
+            if from != to && is_file(&from) {
+                clear(&to);
+                fs::hard_link(from, to).unwrap();
+            }
+        }
+        Edit::Point { file, to } => {
+            let path = place(root, file);
+            clear(&path);
+            symlink(place(Path::new("/elsewhere"), to), path).unwrap();
+        }
+        Edit::Mode { file, mode } => {
+            let path = place(root, file);
+            if is_file(&path) {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(mode | 0o400);
+                fs::set_permissions(path, mode).unwrap();
+            }
+        }
+        Edit::Date { file, seconds, nanos } => {
+            let path = place(root, file);
+            if is_file(&path) {
+                let time = std::time::UNIX_EPOCH + std::time::Duration::new(u64::from(seconds), nanos);
+                fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+            }
+        }
+        Edit::BackUp => {}
+    }
+}
+
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    let file = || 0..20_usize;
+    let size = || prop_oneof![Just(0_usize), 1..200_usize, 1_000..90_000_usize, 200_000..1_500_000_usize];
+    let one = prop_oneof![
+        4 => (file(), size(), any::<u64>()).prop_map(|(file, bytes, seed)| Edit::Write { file, bytes, seed: seed >> 2 }),
+        2 => (file(), any::<usize>(), 1..5_000_usize, any::<u64>())
+            .prop_map(|(file, at, bytes, seed)| Edit::Insert { file, at, bytes, seed: seed >> 2 }),
+        1 => (file(), 0..100_000_usize).prop_map(|(file, bytes)| Edit::Cut { file, bytes }),
+        1 => file().prop_map(|file| Edit::Remove { file }),
+        1 => (file(), file()).prop_map(|(file, to)| Edit::Rename { file, to }),
+        1 => (file(), file()).prop_map(|(file, to)| Edit::Link { file, to }),
+        1 => (file(), file()).prop_map(|(file, to)| Edit::Point { file, to }),
+        1 => (file(), 0..0o777_u32).prop_map(|(file, mode)| Edit::Mode { file, mode }),
+        1 => (file(), any::<u32>(), 0..1_000_000_000_u32)
+            .prop_map(|(file, seconds, nanos)| Edit::Date { file, seconds, nanos }),
+        2 => Just(Edit::BackUp),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+proptest! {
+    // Each case makes a vault and several snapshots; a failing one prints its edits and its seed.
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_edits_and_backups_restores_to_what_the_folder_was(edits in edits()) {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        let site = Site::new(Arc::new(Memory::new()));
+        for (at, each) in edits.iter().chain([&Edit::BackUp]).enumerate() {
+            edit(&source, each);
+            if matches!(each, Edit::BackUp) {
+                let summary = site.backup(&source).unwrap();
+                prop_assert_eq!(summary.counts.errors, 0);
+                let (restored, target) = site.restore_latest(&source, &format!("restored {at}"));
+                prop_assert_eq!((restored.damaged_count, restored.problems), (0, 0));
+                prop_assert_eq!(describe(&source), describe(&target));
+            }
+        }
     }
 }
