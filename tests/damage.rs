@@ -68,11 +68,11 @@ impl Case {
         let path = |name: &str| source.path().join(name);
         std::fs::create_dir(path("sub")).unwrap();
         std::fs::write(path("notes.txt"), b"a few words").unwrap();
-        std::fs::write(path("photo.jpg"), noise(300_000)).unwrap();
+        std::fs::write(path("photo.jpg"), noise(3_000_000)).unwrap();
         std::fs::write(path("sub/table.csv"), "name,amount\n".repeat(40_000)).unwrap();
         site.backup(source.path()).unwrap();
         forget_a_stray(&site);
-        std::fs::write(path("sub/scan.tif"), &noise(80_000)[5_000..]).unwrap();
+        std::fs::write(path("sub/scan.tif"), &noise(3_575_000)[3_500_000..]).unwrap();
         site.backup(source.path()).unwrap();
         site.machine.pin(&LockedVault::load(Arc::new(memory.clone()), None).unwrap()).unwrap();
         let whole = memory.snapshot();
@@ -532,7 +532,7 @@ fn the_source_is_the_snapshot_until_something_in_it_changes() {
         std::fs::write(path, bytes).unwrap();
         std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
     };
-    let mut photo = noise(300_000);
+    let mut photo = noise(3_000_000);
     photo[222_222] ^= 1;
     touch(&source.join("photo.jpg"), &photo);
     touch(&source.join("notes.txt"), b"a few wordz");
