@@ -104,7 +104,7 @@ impl SecretArgs {
             return Ok(None);
         }
         let allow_expensive_kdf = self.allow_expensive_kdf;
-        Ok(Some(Way { passphrase, key_file, recovery_code, allow_expensive_kdf }))
+        Ok(Some(Way { passphrase, key_file, recovery_code, allow_expensive_kdf, ..Way::default() }))
     }
 
     /// The passphrase that these options give, or else the environment names.

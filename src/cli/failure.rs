@@ -228,7 +228,18 @@ impl From<&vault::error::Error> for Failure {
                 (Exit::Failed, "`strongroom ls` and `strongroom find` show what is there")
             }
             Error::TooMuch { .. } => (Exit::Failed, "back up in several parts"),
-            Error::Contended => (Exit::Failed, "try again"),
+            Error::SlotGone => (Exit::WrongKey, "ask an owner for a way in"),
+            Error::NoSuchLabel { .. } => {
+                (Exit::Failed, "`strongroom slot list` and `strongroom device list` show what there is")
+            }
+            Error::LabelTaken { .. } => (Exit::Refused, "choose another name"),
+            Error::LastOwner => (Exit::Refused, "add another owner's slot first: `strongroom slot add`"),
+            Error::NoSuchRequest => (
+                Exit::Failed,
+                "compare it with what the machine shows; `strongroom device approve` without a code lists all",
+            ),
+            Error::DeviceExists { .. } => (Exit::Refused, "`strongroom device list` shows it"),
+            Error::EpochChanged | Error::Contended => (Exit::Failed, "try again"),
         };
         Self::new(exit, chain(error)).hint(hint)
     }
@@ -390,6 +401,13 @@ mod tests {
             (Error::NoSuchSnapshot { wanted: "ab".to_owned(), ambiguous: true }, Exit::Failed),
             (Error::NoSuchEntry { path: "a".to_owned() }, Exit::Failed),
             (Error::TooMuch { what: "paths" }, Exit::Failed),
+            (Error::SlotGone, Exit::WrongKey),
+            (Error::NoSuchLabel { label: "anna".to_owned() }, Exit::Failed),
+            (Error::LabelTaken { label: "anna".to_owned() }, Exit::Refused),
+            (Error::LastOwner, Exit::Refused),
+            (Error::NoSuchRequest, Exit::Failed),
+            (Error::DeviceExists { device }, Exit::Refused),
+            (Error::EpochChanged, Exit::Failed),
             (Error::Contended, Exit::Failed),
         ]
     }

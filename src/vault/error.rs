@@ -6,6 +6,7 @@ use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
 use crate::store;
+use crate::tree::path::printable;
 
 /// Why a vault could not be used, read or added to.
 #[derive(Debug)]
@@ -139,6 +140,29 @@ pub enum Error {
         /// What there are too many of, lower case.
         what: &'static str,
     },
+    /// The slot at hand was taken away or replaced meanwhile.
+    SlotGone,
+    /// No slot or device is called that.
+    NoSuchLabel {
+        /// What was asked for, safe to print.
+        label: String,
+    },
+    /// A slot or a device is called that already.
+    LabelTaken {
+        /// As it was given.
+        label: String,
+    },
+    /// The last owner's slot can't be taken away.
+    LastOwner,
+    /// No request to join has this code.
+    NoSuchRequest,
+    /// A device that asks to join is one already.
+    DeviceExists {
+        /// Which.
+        device: DeviceId,
+    },
+    /// An owner started another epoch meanwhile.
+    EpochChanged,
     /// Writers kept taking the next place in the log.
     Contended,
 }
@@ -192,6 +216,17 @@ impl fmt::Display for Error {
             }
             Self::NoSuchEntry { path } => write!(f, "the snapshot holds nothing at {path}"),
             Self::TooMuch { what } => write!(f, "there are too many {what} for one snapshot"),
+            Self::SlotGone => write!(f, "the slot was taken away or replaced by an owner"),
+            Self::NoSuchLabel { label } => write!(f, "nothing in this vault is called {label}"),
+            Self::LabelTaken { label } => {
+                write!(f, "{} is the name of another one already", printable(label.as_bytes()))
+            }
+            Self::LastOwner => write!(f, "the vault would be left without an owner"),
+            Self::NoSuchRequest => write!(f, "no request to join this vault has that code"),
+            Self::DeviceExists { device } => {
+                write!(f, "device {} is enrolled in this vault already", device.short())
+            }
+            Self::EpochChanged => write!(f, "an owner started another epoch at the same moment"),
             Self::Contended => write!(f, "other owners' commands kept changing the vault at the same moment"),
         }
     }

@@ -19,6 +19,8 @@ use crate::store::Store;
 use crate::store::state::StateDir;
 use crate::vault::authority::Log;
 use crate::vault::authority::record_name;
+use crate::vault::change::hedge;
+use crate::vault::change::withdraw;
 use crate::vault::device;
 use crate::vault::device::DeviceKeys;
 use crate::vault::device::Message;
@@ -98,20 +100,14 @@ impl NewVault {
 
         let newest_key = KemSecretKey::from_seed(epoch.seal_seed.duplicate()).public();
         let owners_key = KemSecretKey::from_seed(owners_seed.duplicate()).public();
-        let ring = ReadRing {
-            dedup_root: Secret::generate(),
-            epochs: vec![EpochKeys {
-                epoch: Epoch(1),
-                seal_seed: epoch.seal_seed.duplicate(),
-                device_root: epoch.device_root.duplicate(),
-            }],
-        };
+        let ring = ReadRing { dedup_root: Secret::generate(), epochs: vec![epoch.duplicate()] };
         let admin = AdminRing {
             authority_seed: authority.seed().duplicate(),
             owners_seeds: vec![owners_seed],
             slots: locked.into_iter().map(|(keys, _)| keys).collect(),
             devices: vec![(device.0.device, device.1.to_owned())],
             device_secrets: SecretBytes::new(Vec::new()),
+            former: Vec::new(),
         };
         let read_ring = ring.wrap(&fingerprint, 1, &read_key);
         let admin_ring = admin.wrap(&fingerprint, 1, &admin_key);
@@ -184,13 +180,13 @@ impl NewVault {
         fetch::put_twice(&**store, &first, self.genesis.bytes())?;
         // Whoever began at the same moment may have taken this one for unfinished, or put another.
         if fetch::list_both(&**store, "a/")? != [first.clone()] {
-            withdraw(&**store, first)?;
+            withdraw(&**store, &first)?;
             return Err(Error::VaultExists { place: store.place() });
         }
         fetch::put_twice(&**store, &record_name(1, &self.keys_record), self.keys_record.bytes())?;
         let mut log = Log::load(&**store, Some(&self.fingerprint))?;
 
-        let hedge = self.admin_key.expose(|key| derive::<32>(key, &[], "hedge", &self.fingerprint.0));
+        let hedge = hedge(&self.fingerprint, &self.admin_key);
         let context = [&self.fingerprint.0[..], &device.device.0].concat();
         let grant = Message::Grant {
             fingerprint: self.fingerprint,
@@ -220,18 +216,7 @@ impl NewVault {
 /// Removes the records of a vault that has no keys, so that another can be made in its place.
 fn give_up_unfinished(store: &dyn Store) -> Result<(), Error> {
     for name in fetch::list_both(store, "a/")? {
-        withdraw(store, name)?;
-    }
-    Ok(())
-}
-
-/// Removes both copies of an object, as far as they are there.
-fn withdraw(store: &dyn Store, name: ObjectName) -> Result<(), Error> {
-    for name in [name.second(), name] {
-        match store.remove(&name) {
-            Err(crate::store::Error::Missing { .. }) => {}
-            result => result?,
-        }
+        withdraw(store, &name)?;
     }
     Ok(())
 }

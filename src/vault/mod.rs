@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod change;
 pub mod device;
 pub mod error;
 pub mod fetch;
@@ -12,6 +13,7 @@ pub mod header;
 pub mod history;
 pub mod index;
 pub mod init;
+pub mod join;
 pub mod machine;
 pub mod name;
 pub mod namer;
@@ -51,6 +53,7 @@ use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::namer::Namer;
 use crate::vault::ring::AdminRing;
+use crate::vault::ring::EpochKeys;
 use crate::vault::ring::RING_BYTES_MAX;
 use crate::vault::ring::ReadRing;
 use crate::vault::slot::OpenedSlot;
@@ -130,9 +133,13 @@ impl LockedVault {
     /// [`Error::Damaged`] naming slot table or ring.
     pub fn unlock(self, way: &Way) -> Result<Vault, Error> {
         let (table, name) = self.slot_table()?;
-        let fingerprint = self.log.fingerprint();
-        let opened = table.unlock(&fingerprint, &name, way)?;
-        let generation = table.generation;
+        let opened = table.unlock(&self.log.fingerprint(), &name, way)?;
+        self.open_rings(table, opened)
+    }
+
+    /// Opens the rings with what a slot gave.
+    fn open_rings(self, table: SlotTable, opened: OpenedSlot) -> Result<Vault, Error> {
+        let (fingerprint, generation) = (self.log.fingerprint(), table.generation);
         let (sealed, name) = self.ring(false)?;
         let ring = ReadRing::unwrap(&fingerprint, generation, &opened.root.read, &sealed)
             .map_err(|what| Error::Damaged { name, what })?;
@@ -145,11 +152,7 @@ impl LockedVault {
                 Some(ring)
             }
         };
-        let secrets = ring
-            .epochs
-            .iter()
-            .map(|keys| (keys.epoch, KemSecretKey::from_seed(keys.seal_seed.duplicate())))
-            .collect();
+        let secrets = epoch_secrets(&ring);
         Ok(Vault { locked: self, table, ring, admin, opened, secrets })
     }
 
@@ -298,6 +301,12 @@ impl Vault {
         let devices = &self.admin.as_ref()?.devices;
         devices.iter().find(|(id, _)| *id == device).map(|(_, name)| name.as_str())
     }
+}
+
+/// The keys that open what was sealed under each live epoch.
+fn epoch_secrets(ring: &ReadRing) -> HashMap<Epoch, KemSecretKey> {
+    let key = |keys: &EpochKeys| (keys.epoch, KemSecretKey::from_seed(keys.seal_seed.duplicate()));
+    ring.epochs.iter().map(key).collect()
 }
 
 /// Reads all bytes of a listed object and holds length and digest against the list.

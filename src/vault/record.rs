@@ -608,11 +608,11 @@ fn read_list_ref(from: &mut Reader<'_>) -> Result<ListRef, codec::Error> {
     Ok(ListRef { digest: Digest(from.array()?), length: from.u32()?, rows: from.u32()? })
 }
 
-fn read_verifying_key(from: &mut Reader<'_>) -> Result<VerifyingKey, codec::Error> {
+pub(crate) fn read_verifying_key(from: &mut Reader<'_>) -> Result<VerifyingKey, codec::Error> {
     VerifyingKey::from_bytes(&from.array()?).map_err(|_| codec::Error::NotCanonical("verifying key"))
 }
 
-fn read_kem_key(from: &mut Reader<'_>) -> Result<KemPublicKey, codec::Error> {
+pub(crate) fn read_kem_key(from: &mut Reader<'_>) -> Result<KemPublicKey, codec::Error> {
     KemPublicKey::from_bytes(from.bytes(1216)?).ok_or(codec::Error::NotCanonical("sealing key"))
 }
 

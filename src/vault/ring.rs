@@ -49,6 +49,19 @@ pub struct AdminRing {
     pub devices: Vec<(DeviceId, String)>,
     /// Secrets of a sealed file's own device, as `vault::device` encodes them; empty in a vault.
     pub device_secrets: SecretBytes,
+    /// Slots that were taken away or replaced: what their holders did stays readable in the log.
+    pub former: Vec<FormerSlot>,
+}
+
+/// What is kept of a slot that is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FormerSlot {
+    /// Which.
+    pub id: SlotId,
+    /// Verifies the entries of its holder's log.
+    pub log_key: [u8; 32],
+    /// What people called it.
+    pub label: String,
 }
 
 impl ReadRing {
@@ -121,6 +134,13 @@ impl EpochKeys {
         Self { epoch, seal_seed: Secret::generate(), device_root: Secret::generate() }
     }
 
+    /// A second copy, for a second owner.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let (seal_seed, device_root) = (self.seal_seed.duplicate(), self.device_root.duplicate());
+        Self { epoch: self.epoch, seal_seed, device_root }
+    }
+
     /// The pre-shared key that `device` mixes into the key of each pack of this epoch.
     #[must_use]
     pub fn device_psk(&self, fingerprint: &Fingerprint, device: DeviceId) -> Secret<32> {
@@ -150,6 +170,10 @@ impl AdminRing {
             out.bytes(&device.0).sized_short(name.as_bytes());
         }
         self.device_secrets.expose(|secrets| out.sized(secrets).len());
+        out.count(self.former.len());
+        for slot in &self.former {
+            out.bytes(&slot.id.0).bytes(&slot.log_key).sized_short(slot.label.as_bytes());
+        }
         wrap_padded(out, "admin-ring", fingerprint, generation, key)
     }
 
@@ -190,9 +214,16 @@ impl AdminRing {
             .map(|_| Ok((DeviceId(from.array()?), from.text()?.to_owned())))
             .collect::<Result<Vec<_>, codec::Error>>()?;
         let device_secrets = SecretBytes::new(from.sized()?.to_vec());
+        let count = from.count(50)?;
+        let former = (0..count)
+            .map(|_| {
+                let (id, log_key) = (SlotId(from.array()?), from.array()?);
+                Ok(FormerSlot { id, log_key, label: from.text()?.to_owned() })
+            })
+            .collect::<Result<Vec<_>, codec::Error>>()?;
         let padding = from.remaining();
         from.zeros(padding)?;
-        Ok(Self { authority_seed, owners_seeds, slots, devices, device_secrets })
+        Ok(Self { authority_seed, owners_seeds, slots, devices, device_secrets, former })
     }
 }
 

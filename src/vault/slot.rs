@@ -20,6 +20,7 @@ use crate::id::Fingerprint;
 use crate::id::ObjectName;
 use crate::id::SlotId;
 use crate::seal::cseal;
+use crate::vault::authority::damaged;
 use crate::vault::error::Error;
 
 const MAGIC: &[u8; 8] = b"SRSLOT\x01\x00";
@@ -215,6 +216,14 @@ pub struct OpenedSlot {
     pub root: RootKeys,
     /// Seed of the key that signs this person's log.
     pub log_seed: Secret<32>,
+    /// What the slot's lock held: it opens the slot in later generations too, without its holder.
+    secret: SlotSecret,
+}
+
+/// What a slot's lock holds.
+struct SlotSecret {
+    kem: KemSecretKey,
+    psk: Secret<32>,
 }
 
 /// The secrets that a person brings to open a vault, or to make a slot of.
@@ -226,8 +235,24 @@ pub struct Way {
     pub key_file: Option<Secret<32>>,
     /// 160 bits.
     pub recovery_code: Option<Secret<20>>,
+    /// What a set of cards shares.
+    pub cards: Option<CardSet>,
+    /// Outside recipients' own keys; they open slots and make none.
+    pub identities: Vec<KemSecretKey>,
     /// Whether settings above the program's own are tried too.
     pub allow_expensive_kdf: bool,
+}
+
+/// A secret that enough cards of one set give.
+pub struct CardSet {
+    /// Which set.
+    pub set: [u8; 8],
+    /// How many cards are needed.
+    pub threshold: u8,
+    /// How many were made.
+    pub count: u8,
+    /// What they share.
+    pub secret: Secret<32>,
 }
 
 /// Why bytes are no slot table.
@@ -271,14 +296,67 @@ pub fn generate(
 ) -> Result<(SlotKeys, Lock), Error> {
     let id = SlotId(random::bytes());
     let secret = Secret::<64>::generate();
-    let kem_key = KemSecretKey::from_seed(secret.part::<32>(0)).public();
+    let keys = SlotKeys {
+        id,
+        kem_key: KemSecretKey::from_seed(secret.part::<32>(0)).public(),
+        psk: secret.part::<32>(32),
+        log_seed: Secret::generate(),
+        label: label.to_owned(),
+    };
+    let lock = lock_secret(fingerprint, role, &id, way, settings, &secret)?;
+    Ok((keys, lock))
+}
+
+/// A slot for somebody whose key is his own: nothing of ours locks it.
+///
+/// Its psk is zero, so it rests on the KEM alone.
+#[must_use]
+pub fn for_recipient(kem_key: KemPublicKey, label: &str) -> (SlotKeys, Lock) {
+    let keys = SlotKeys {
+        id: SlotId(random::bytes()),
+        kem_key,
+        psk: no_psk(),
+        log_seed: Secret::generate(),
+        label: label.to_owned(),
+    };
+    (keys, Lock::Recipient)
+}
+
+/// Locks an open slot's secret anew with the same `way`, under the program's own settings.
+///
+/// # Errors
+/// As [`generate`].
+pub fn relock(
+    fingerprint: &Fingerprint,
+    opened: &OpenedSlot,
+    way: &Way,
+    settings: &Argon2Settings,
+) -> Result<Lock, Error> {
+    let OpenedSlot { secret: SlotSecret { kem, psk }, .. } = opened;
+    let secret = kem.seed().expose(|seed| psk.expose(|psk| Secret::<64>::concat(&[seed, psk])));
+    lock_secret(fingerprint, opened.role, &opened.id, way, settings, &secret)
+}
+
+/// Locks a slot's secret with what `way` holds, which says the kind of the lock.
+fn lock_secret(
+    fingerprint: &Fingerprint,
+    role: Role,
+    id: &SlotId,
+    way: &Way,
+    settings: &Argon2Settings,
+    secret: &Secret<64>,
+) -> Result<Lock, Error> {
     let stretch = || Stretch { settings: *settings, salt: random::bytes() };
     let empty = [0; LOCK_BYTES];
-    let mut lock = match (&way.passphrase, &way.key_file, &way.recovery_code) {
-        (Some(_), None, None) => Lock::Passphrase(stretch(), empty),
-        (Some(_), Some(_), None) => Lock::Joint(stretch(), empty),
-        (None, Some(_), None) => Lock::KeyFile(empty),
-        (None, None, Some(_)) => Lock::RecoveryCode(empty),
+    let mut lock = match (&way.passphrase, &way.key_file, &way.recovery_code, &way.cards) {
+        (Some(_), None, None, None) => Lock::Passphrase(stretch(), empty),
+        (Some(_), Some(_), None, None) => Lock::Joint(stretch(), empty),
+        (None, Some(_), None, None) => Lock::KeyFile(empty),
+        (None, None, Some(_), None) => Lock::RecoveryCode(empty),
+        (None, None, None, Some(cards)) => {
+            let CardSet { set, threshold, count, .. } = *cards;
+            Lock::Cards { set, threshold, count, lock: empty }
+        }
         _ => return Err(Error::WrongKey),
     };
     let kek = derive_kek(fingerprint, &lock, way)
@@ -289,7 +367,7 @@ pub fn generate(
             }
         })?
         .expect("the lock's kind was chosen by what the way holds");
-    let context = lock_context(fingerprint, role, &id, &lock);
+    let context = lock_context(fingerprint, role, id, &lock);
     let sealed = kek.expose(|kek| secret.expose(|secret| cseal::wrap(kek, "slot-lock", &context, secret)));
     let sealed: [u8; LOCK_BYTES] =
         sealed.try_into().expect("a sealed 64-byte secret has the length of a lock");
@@ -301,14 +379,7 @@ pub fn generate(
         | Lock::Cards { lock, .. } => *lock = sealed,
         Lock::Recipient => {}
     }
-    let keys = SlotKeys {
-        id,
-        kem_key,
-        psk: secret.part::<32>(32),
-        log_seed: Secret::generate(),
-        label: label.to_owned(),
-    };
-    Ok((keys, lock))
+    Ok(lock)
 }
 
 impl SlotTable {
@@ -431,6 +502,9 @@ impl SlotTable {
         let mut stretches = 0;
         // What kept a slot from being tried at all.
         let mut untried = None;
+        if let Some(opened) = self.unlock_with_identities(fingerprint, name, way, &mut tried)? {
+            return Ok(opened);
+        }
         for slot in &self.slots {
             if let Lock::Passphrase(stretch, _) | Lock::Joint(stretch, _) = &slot.lock {
                 let fits = way.passphrase.is_some()
@@ -455,7 +529,7 @@ impl SlotTable {
                     untried = untried.or(Some(Error::Memory { kib }));
                     continue;
                 }
-                Err(error) => return Err(Error::Damaged { name: name.clone(), what: error.to_string() }),
+                Err(error) => return Err(damaged(name, &error.to_string())),
             };
             tried = true;
             let context = lock_context(fingerprint, slot.role, &slot.id, &slot.lock);
@@ -463,9 +537,17 @@ impl SlotTable {
             match secret {
                 Err(cseal::Error::WrongKey) => {}
                 Err(error) => {
-                    return Err(Error::Damaged { name: name.clone(), what: format!("a slot: {error}") });
+                    return Err(damaged(name, &format!("a slot: {error}")));
                 }
-                Ok(secret) => return self.open_slot(fingerprint, name, slot, &secret),
+                Ok(secret) => {
+                    let secret = secret
+                        .expose(Secret::<64>::from_slice)
+                        .ok_or_else(|| damaged(name, "a slot's secret has another length"))?;
+                    let kem = KemSecretKey::from_seed(secret.part::<32>(0));
+                    let secret = SlotSecret { kem, psk: secret.part::<32>(32) };
+                    let opened = self.open_slot(fingerprint, name, slot, secret)?;
+                    return opened.ok_or_else(|| damaged(name, "a slot's keys don't open with its secret"));
+                }
             }
         }
         if let Some(error) = untried {
@@ -480,38 +562,73 @@ impl SlotTable {
         Err(Error::NoSlotForKey { kinds })
     }
 
+    /// Tries outside recipients' keys: which slot is whose can't be seen from outside.
+    fn unlock_with_identities(
+        &self,
+        fingerprint: &Fingerprint,
+        name: &ObjectName,
+        way: &Way,
+        tried: &mut bool,
+    ) -> Result<Option<OpenedSlot>, Error> {
+        for identity in &way.identities {
+            for slot in self.slots.iter().filter(|slot| slot.lock == Lock::Recipient) {
+                *tried = true;
+                let kem = KemSecretKey::from_seed(identity.seed().duplicate());
+                let secret = SlotSecret { kem, psk: no_psk() };
+                if let Some(opened) = self.open_slot(fingerprint, name, slot, secret)? {
+                    return Ok(Some(opened));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens the same slot in this generation, its holder not being asked again.
+    ///
+    /// # Errors
+    /// [`Error::SlotGone`] if the slot was taken away or replaced; [`Error::Damaged`].
+    pub fn reopen(
+        &self,
+        fingerprint: &Fingerprint,
+        name: &ObjectName,
+        before: &OpenedSlot,
+    ) -> Result<OpenedSlot, Error> {
+        let slot = self.slots.iter().find(|slot| slot.id == before.id).ok_or(Error::SlotGone)?;
+        self.open_slot(fingerprint, name, slot, before.secret.duplicate())?.ok_or(Error::SlotGone)
+    }
+
+    /// Opens a slot with the secret that its lock holds; `None` if it is another's.
     fn open_slot(
         &self,
         fingerprint: &Fingerprint,
         name: &ObjectName,
         slot: &Slot,
-        secret: &SecretBytes,
-    ) -> Result<OpenedSlot, Error> {
-        let damaged = |what: &str| Error::Damaged { name: name.clone(), what: what.to_owned() };
-        let secret = secret
-            .expose(Secret::<64>::from_slice)
-            .ok_or_else(|| damaged("a slot's secret has another length"))?;
-        let kem = KemSecretKey::from_seed(secret.part::<32>(0));
-        let shared =
-            kem.decapsulate(&slot.kem_ciphertext).map_err(|_| damaged("a slot's key can't be taken out"))?;
-        let context = wrap_context(fingerprint, self.generation, slot, &kem.public());
-        let opened = wrap_key(&shared, &secret.part::<32>(32))
-            .expose(|key| cseal::unwrap(key, "slot-wrap", &context, &slot.wrap))
-            .map_err(|error| damaged(&format!("a slot: {error}")))?;
+        secret: SlotSecret,
+    ) -> Result<Option<OpenedSlot>, Error> {
+        // A ciphertext made for another key gives another secret, and no error but for forged ones.
+        let Ok(shared) = secret.kem.decapsulate(&slot.kem_ciphertext) else { return Ok(None) };
+        let context = wrap_context(fingerprint, self.generation, slot, &secret.kem.public());
+        let opened = wrap_key(&shared, &secret.psk)
+            .expose(|key| cseal::unwrap(key, "slot-wrap", &context, &slot.wrap));
+        let opened = match opened {
+            Err(cseal::Error::WrongKey) => return Ok(None),
+            opened => opened.map_err(|error| damaged(name, &format!("a slot: {error}")))?,
+        };
         let opened = opened
             .expose(Secret::<96>::from_slice)
-            .ok_or_else(|| damaged("a slot's keys have another length"))?;
+            .ok_or_else(|| damaged(name, "a slot's keys have another length"))?;
         let read = opened.part::<32>(0);
         if !digest::equal(&self.mac_under(fingerprint, &read), &self.mac) {
-            return Err(damaged("its slots are not of one piece"));
+            return Err(damaged(name, "its slots are not of one piece"));
         }
         let admin = (slot.role == Role::Owner).then(|| opened.part::<32>(32));
-        Ok(OpenedSlot {
+        Ok(Some(OpenedSlot {
             id: slot.id,
             role: slot.role,
             root: RootKeys { read, admin },
             log_seed: opened.part::<32>(64),
-        })
+            secret,
+        }))
     }
 
     /// Binds all slots to one read key.
@@ -535,6 +652,10 @@ fn derive_kek(fingerprint: &Fingerprint, lock: &Lock, way: &Way) -> Result<Optio
     let stretched = |stretch: &Stretch, passphrase: &SecretBytes| {
         kdf::stretch(passphrase, &stretch.salt, &stretch.settings)
     };
+    if let (Lock::Cards { set, threshold, count, .. }, Some(cards)) = (lock, &way.cards) {
+        let same = (*set, *threshold, *count) == (cards.set, cards.threshold, cards.count);
+        return Ok(same.then(|| cards.secret.duplicate()));
+    }
     Ok(match (lock, &way.passphrase, &way.key_file, &way.recovery_code) {
         (Lock::Passphrase(stretch, _), Some(passphrase), _, _) => Some(stretched(stretch, passphrase)?),
         (Lock::Joint(stretch, _), Some(passphrase), Some(file), _) => {
@@ -549,6 +670,31 @@ fn derive_kek(fingerprint: &Fingerprint, lock: &Lock, way: &Way) -> Result<Optio
         }
         _ => None,
     })
+}
+
+impl SlotSecret {
+    fn duplicate(&self) -> Self {
+        Self { kem: KemSecretKey::from_seed(self.kem.seed().duplicate()), psk: self.psk.duplicate() }
+    }
+}
+
+impl SlotKeys {
+    /// A second copy, for a second owner.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            id: self.id,
+            kem_key: self.kem_key.clone(),
+            psk: self.psk.duplicate(),
+            log_seed: self.log_seed.duplicate(),
+            label: self.label.clone(),
+        }
+    }
+}
+
+/// What stands for the pre-shared key of an outside recipient.
+fn no_psk() -> Secret<32> {
+    Secret::filled(|_| {})
 }
 
 fn check_settings(stretch: &Stretch, name: &ObjectName, way: &Way) -> Result<(), Error> {

@@ -1,0 +1,348 @@
+//! How a machine becomes a device: its request, the code that people compare, an owner's grant.
+
+use std::fmt;
+
+use crate::codec;
+use crate::codec::Reader;
+use crate::codec::Writer;
+use crate::crypto::digest;
+use crate::crypto::kem::KemPublicKey;
+use crate::crypto::sign::SignatureType;
+use crate::crypto::sign::VerifyingKey;
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Fingerprint;
+use crate::id::ObjectName;
+use crate::id::VaultId;
+use crate::store::Store;
+use crate::vault::Vault;
+use crate::vault::authority::LogHead;
+use crate::vault::authority::damaged;
+use crate::vault::authority::refused;
+use crate::vault::change::withdraw;
+use crate::vault::device;
+use crate::vault::device::DeviceKeys;
+use crate::vault::device::Message;
+use crate::vault::error::Error;
+use crate::vault::fetch;
+use crate::vault::name::Place;
+use crate::vault::name::first8;
+use crate::vault::record;
+use crate::vault::record::Payload;
+
+const MAGIC: &[u8; 8] = b"SRJOIN\x01\x00";
+const SIGNATURE_BYTES: usize = 64;
+/// magic, vault, device, two public keys, signature.
+const REQUEST_BYTES: usize = 8 + 16 + 16 + 32 + 1216 + SIGNATURE_BYTES;
+/// How often a grant is made anew because the keys changed meanwhile.
+const TRIES: u32 = 8;
+
+/// What a machine asks an owner to take into the vault: its public keys, signed by themselves.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// The vault.
+    pub vault: VaultId,
+    /// Its pseudonym.
+    pub device: DeviceId,
+    /// Verifies its headers.
+    pub verifying_key: VerifyingKey,
+    /// Its messages are sealed to it.
+    pub kem_key: KemPublicKey,
+}
+
+/// The first 80 bits of a request's digest. Who compares them all knows that the request in the vault is
+/// the one that his machine made: to make another one with the same code takes 2^80 tries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestCode(pub [u8; 10]);
+
+impl RequestCode {
+    fn of(request: &[u8]) -> Self {
+        let mut code = [0; 10];
+        code.copy_from_slice(&digest::digest(request).0[..10]);
+        Self(code)
+    }
+
+    /// Reads a code as people type it: 16 letters and digits, in any case, O for 0, I and L for 1, with
+    /// anything between them that isn't one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bits = 0_u128;
+        let mut count = 0;
+        for character in text.chars().filter(char::is_ascii_alphanumeric) {
+            let canonical = match character.to_ascii_uppercase() {
+                'O' => '0',
+                'I' | 'L' => '1',
+                other => other,
+            };
+            let digit = DIGITS.iter().position(|digit| char::from(*digit) == canonical)?;
+            bits = bits << 5 | u128::try_from(digit).ok()?;
+            count += 1;
+            if count > CODE_DIGITS {
+                return None;
+            }
+        }
+        let bytes = bits.to_be_bytes();
+        (count == CODE_DIGITS).then(|| bytes.last_chunk().map(|code| Self(*code))).flatten()
+    }
+}
+
+/// Crockford's base32, as recovery codes are written.
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CODE_DIGITS: usize = 16;
+
+impl fmt::Display for RequestCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.0.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+        for at in 0..CODE_DIGITS {
+            if at > 0 && at % 4 == 0 {
+                f.write_str("-")?;
+            }
+            let digit = usize::try_from(bits >> (75 - at * 5) & 31).map_err(|_| fmt::Error)?;
+            write!(f, "{}", char::from(DIGITS[digit]))?;
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    /// What a machine with these keys asks.
+    #[must_use]
+    pub fn new(vault: VaultId, keys: &DeviceKeys) -> Self {
+        Self { vault, device: keys.device, verifying_key: keys.signing.public(), kem_key: keys.kem.public() }
+    }
+
+    /// Encodes and signs it, with the keys that it names.
+    #[must_use]
+    pub fn sign(&self, keys: &DeviceKeys) -> Vec<u8> {
+        let mut out = Writer::with_capacity(REQUEST_BYTES);
+        out.bytes(MAGIC).bytes(&self.vault.0).bytes(&self.device.0);
+        out.bytes(self.verifying_key.as_bytes()).bytes(self.kem_key.as_bytes());
+        let signature = keys.signing.sign(SignatureType::Request, out.as_slice());
+        out.bytes(&signature);
+        out.finish()
+    }
+
+    /// Reads a request and checks that whoever made it holds its signing key.
+    ///
+    /// # Errors
+    /// [`record::Error`].
+    pub fn decode(bytes: &[u8]) -> Result<(Self, RequestCode), record::Error> {
+        let mut from = Reader::new(bytes);
+        from.exactly(&MAGIC[..6], "magic")?;
+        if from.array::<2>()? != [1, 0] {
+            return Err(record::Error::Newer);
+        }
+        let (vault, device) = (VaultId(from.array()?), DeviceId(from.array()?));
+        let verifying_key = record::read_verifying_key(&mut from)?;
+        let kem_key = record::read_kem_key(&mut from)?;
+        from.bytes(SIGNATURE_BYTES)?;
+        from.finish()?;
+        let (signed, signature) =
+            bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(codec::Error::TooShort)?;
+        verifying_key
+            .verify(SignatureType::Request, signed, signature)
+            .map_err(|_| record::Error::Signature)?;
+        Ok((Self { vault, device, verifying_key, kem_key }, RequestCode::of(bytes)))
+    }
+
+    /// Puts the request of a machine that wants to join, and returns the code to compare.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn put(
+        fingerprint: &Fingerprint,
+        keys: &DeviceKeys,
+        store: &dyn Store,
+    ) -> Result<RequestCode, Error> {
+        let bytes = Self::new(fingerprint.vault_id(), keys).sign(keys);
+        let digest = digest::digest(&bytes);
+        let name = Place::Request { device: keys.device, digest: first8(&digest) }.name();
+        fetch::put_twice(store, &name, &bytes)?;
+        Ok(RequestCode::of(&bytes))
+    }
+}
+
+/// A request that stands in the vault.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What it asks; what is wrong with it, if anything.
+    pub request: Result<(Request, RequestCode), Error>,
+    /// Where it stands.
+    pub name: ObjectName,
+}
+
+/// All requests that stand in the vault, good and bad.
+///
+/// # Errors
+/// [`Error::Store`] if they can't be listed.
+pub fn requests(store: &dyn Store, fingerprint: &Fingerprint) -> Result<Vec<Waiting>, Error> {
+    let mut waiting = Vec::new();
+    for name in fetch::list_both(store, "q/")? {
+        let Some(Place::Request { device, digest }) = Place::parse(&name) else { continue };
+        let request = fetch::checked(store, &name, REQUEST_BYTES as u64, |bytes| {
+            if first8(&digest::digest(bytes)) != digest {
+                return Err(damaged(&name, "it does not match its name"));
+            }
+            let (request, code) = Request::decode(bytes).map_err(|error| refused(&name, error))?;
+            if request.device != device || request.vault != fingerprint.vault_id() {
+                return Err(damaged(&name, "it is another device's or another vault's"));
+            }
+            Ok((request, code))
+        });
+        waiting.push(Waiting { request, name });
+    }
+    Ok(waiting)
+}
+
+impl Vault {
+    /// Takes a machine into the vault under a name that only owners see.
+    ///
+    /// The name comes first, in a new generation of the rings; then the grant, sealed to the machine;
+    /// then the record. Cut off before the last, the machine is not a device, and the same again makes
+    /// it one.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`]; [`Error::DeviceExists`]; [`Error::LabelTaken`]; as [`Vault::change_keys`].
+    pub fn add_device(
+        &mut self,
+        request: &Request,
+        name: &str,
+        now: u64,
+        wait: &dyn Fn(u32),
+    ) -> Result<LogHead, Error> {
+        let device = request.device;
+        if self.log().devices().contains_key(&device) {
+            return Err(Error::DeviceExists { device });
+        }
+        self.change_keys(now, wait, &|draft| draft.name_device(device, name))?;
+        for lost in 1..=TRIES {
+            let epoch = self.log().keys().newest;
+            let message = self.put_message(device, &request.kem_key, None, &self.grant(device, epoch)?)?;
+            let added = self.append(now, wait, &|vault| {
+                // A grant of an epoch that is over would let the device seal nothing.
+                if vault.log().keys().newest != epoch {
+                    return Err(Error::EpochChanged);
+                }
+                if vault.log().devices().contains_key(&device) {
+                    return Err(Error::DeviceExists { device });
+                }
+                Ok(Payload::DeviceAdd {
+                    device,
+                    verifying_key: request.verifying_key.clone(),
+                    kem_key: Box::new(request.kem_key.clone()),
+                    message,
+                })
+            });
+            match added {
+                Err(Error::EpochChanged) => {
+                    withdraw(self.store(), &Place::Message { device, digest: message }.name())?;
+                    wait(lost);
+                }
+                result => return result,
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// What a new device is given.
+    fn grant(&self, device: DeviceId, epoch: crate::id::Epoch) -> Result<Message, Error> {
+        let fingerprint = self.log().fingerprint();
+        let keys = self.ring().epoch(epoch).ok_or(Error::EpochChanged)?;
+        Ok(Message::Grant {
+            fingerprint,
+            epoch,
+            psk: keys.device_psk(&fingerprint, device),
+            dedup: self.ring().dedup_secret(&fingerprint, device),
+        })
+    }
+
+    /// Seals a message to a device and puts it; it means something once a record names it.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`]; [`Error::Store`].
+    pub fn put_message(
+        &self,
+        device: DeviceId,
+        kem_key: &KemPublicKey,
+        held: Option<crate::id::Epoch>,
+        message: &Message,
+    ) -> Result<Digest, Error> {
+        let fingerprint = self.log().fingerprint();
+        let held = held.and_then(|epoch| {
+            self.ring().epoch(epoch).map(|keys| (epoch, keys.device_psk(&fingerprint, device)))
+        });
+        let sealed = device::seal_message(&fingerprint, device, kem_key, held, self.hedge()?, message);
+        let digest = sealed.digest();
+        fetch::put_twice(self.store(), &Place::Message { device, digest }.name(), sealed.bytes())?;
+        Ok(digest)
+    }
+
+    /// Ends a device: what it adds after `last` counts nowhere. `None` if nothing that it added counts.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`]; [`Error::Damaged`] if it was revoked before at an earlier state.
+    pub fn revoke_device(
+        &mut self,
+        device: DeviceId,
+        last: Option<record::Head>,
+        now: u64,
+        wait: &dyn Fn(u32),
+    ) -> Result<LogHead, Error> {
+        let none = record::Head { device, seq: 0, digest: Digest([0; 32]) };
+        let head = last.unwrap_or(none);
+        self.append(now, wait, &|_| Ok(Payload::DeviceRevoke { head }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    #[test]
+    fn a_request_reads_back_and_none_of_its_bytes_can_change() {
+        let keys = DeviceKeys::generate();
+        let fingerprint = Fingerprint([7; 32]);
+        let request = Request::new(fingerprint.vault_id(), &keys);
+        let bytes = request.sign(&keys);
+        let (read, code) = Request::decode(&bytes).unwrap();
+        assert_eq!(read, request);
+        assert_eq!(RequestCode::parse(&code.to_string()), Some(code));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert!(Request::decode(&bad).is_err(), "byte {at}");
+        }
+        assert!(Request::decode(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Request::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_request_of_another_vault_or_under_another_name_is_told_as_damaged() {
+        let keys = DeviceKeys::generate();
+        let store = Memory::new();
+        Request::put(&Fingerprint([7; 32]), &keys, &store).unwrap();
+        let here = requests(&store, &Fingerprint([7; 32])).unwrap();
+        assert!(
+            matches!(&here[..], [Waiting { request: Ok((request, _)), .. }] if request.device == keys.device)
+        );
+        let elsewhere = requests(&store, &Fingerprint([8; 32])).unwrap();
+        assert!(matches!(&elsewhere[..], [Waiting { request: Err(Error::Damaged { .. }), .. }]));
+
+        let moved = Place::Request { device: DeviceId([1; 16]), digest: [0; 8] }.name();
+        let bytes = store.get(&here[0].name, u64::MAX).unwrap();
+        store.put(&moved, &bytes).unwrap();
+        let bad = requests(&store, &Fingerprint([7; 32])).unwrap();
+        assert_eq!(bad.iter().filter(|waiting| waiting.request.is_err()).count(), 1);
+    }
+
+    #[test]
+    fn a_code_is_read_as_people_type_it_and_has_sixteen_digits() {
+        let code = RequestCode([0x00, 0x44, 0x32, 0x14, 0xc7, 0xff, 0xff, 0xff, 0x00, 0x01]);
+        assert_eq!(code.to_string(), "0123-456Z-ZZZZ-W001");
+        assert_eq!(RequestCode::parse("o1 23.456z\u{2013}zzzz w0oL"), Some(code));
+        for wrong in ["", "0123-456Z-ZZZZ-W00", "0123-456Z-ZZZZ-W0011", "0123-456U-ZZZZ-W001"] {
+            assert_eq!(RequestCode::parse(wrong), None, "{wrong}");
+        }
+    }
+}
