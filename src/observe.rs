@@ -53,6 +53,8 @@ pub enum Phase {
     Reading,
     /// Storing the last objects and the header.
     Committing,
+    /// Sealing objects anew under the newest keys.
+    Reencrypting,
 }
 
 /// Receives [`Event`]s, from several threads.

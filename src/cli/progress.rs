@@ -345,6 +345,7 @@ fn words(phase: Phase) -> &'static str {
         Phase::Verifying => "verifying",
         Phase::Reading => "reading",
         Phase::Committing => "committing",
+        Phase::Reencrypting => "re-encrypting",
     }
 }
 
@@ -352,6 +353,7 @@ fn words(phase: Phase) -> &'static str {
 fn word(phase: Phase) -> &'static str {
     match phase {
         Phase::BackingUp => "backing_up",
+        Phase::Reencrypting => "reencrypting",
         other => words(other),
     }
 }

@@ -53,7 +53,8 @@ pub const PLAINTEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const MAGIC: &[u8; 6] = b"SRPACK";
 const VERSION: [u8; 2] = [1, 0];
-const HEADER_BYTES: usize = 48;
+/// What says whose an object is, in the clear: all that comes before the salt.
+pub const HEADER_BYTES: usize = 48;
 const SALT_AT: usize = 48;
 const CIPHERTEXT_AT: usize = 80;
 const COMMITMENT_AT: usize = 1200;

@@ -3,5 +3,6 @@
 pub mod backup;
 pub mod browse;
 pub mod error;
+pub mod reencrypt;
 pub mod restore;
 pub mod verify;

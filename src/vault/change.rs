@@ -176,6 +176,12 @@ impl Draft {
         Ok(())
     }
 
+    /// The epoch that devices seal under.
+    #[must_use]
+    pub fn newest(&self) -> Epoch {
+        self.newest
+    }
+
     /// Starts the next epoch: what is sealed from here on takes new keys, and so does the authority.
     pub fn start_epoch(&mut self) {
         self.starts_epoch = true;

@@ -21,6 +21,7 @@ pub mod pins;
 pub mod read;
 pub mod receipt;
 pub mod record;
+pub mod reseal;
 pub mod ring;
 pub mod slot;
 #[cfg(test)]

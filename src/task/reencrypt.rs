@@ -1,0 +1,371 @@
+//! Re-encryption: what older epochs' keys open is sealed anew, while backups and restores go on.
+//!
+//! Objects are sealed anew and put, a record says which stand for which, and only then the old ones are
+//! removed: whatever cuts this off, each name means a whole object. When nothing is left under an older
+//! epoch, that epoch is closed to new headers; what came late is sealed anew too; then its secrets are
+//! given up, and so nobody who joins the readers' ring later, or ever held it before, opens what is here.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+
+use rayon::iter::IntoParallelRefIterator;
+use rayon::iter::ParallelIterator;
+
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::observe::Phase;
+use crate::task::error::Error;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::error;
+use crate::vault::history::Located;
+use crate::vault::record::Head;
+use crate::vault::record::SupersedeRow;
+use crate::vault::reseal::Strays;
+
+/// Objects of so many bytes are sealed anew before a record says so. A run that is killed leaves at most
+/// these behind, and the next one finds them; while a batch is on its way the vault holds both of each.
+const BATCH_BYTES: u64 = 256 << 20;
+
+/// How re-encryption goes.
+pub struct Options<'a> {
+    /// When to stop and leave the rest to the next run, by `clock`.
+    pub until: Option<u64>,
+    /// Now, in nanoseconds since 1970 UTC.
+    pub clock: fn() -> u64,
+    /// As for `Log::append`: what to do when another owner was faster.
+    pub wait: &'a dyn Fn(u32),
+}
+
+/// A number of objects, and how many bytes they have.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Amount {
+    /// How many.
+    pub objects: u64,
+    /// In bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Nothing is left under an epoch before the newest, and the older secrets are gone.
+    Complete {
+        /// The newest epoch whose secrets no longer exist; none if there was only ever one.
+        dropped: Option<Epoch>,
+    },
+    /// Time was up.
+    OutOfTime,
+    /// Objects could not be sealed anew, so the older secrets are still needed.
+    Hindered(Vec<error::Error>),
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Summary {
+    /// What was sealed anew.
+    pub done: Amount,
+    /// What is still under an older epoch.
+    pub left: Amount,
+    /// Objects under older epochs, and older tables and rings, that the store refused to remove.
+    pub kept: u64,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// An object under an older epoch, and all names that mean it.
+struct Old {
+    device: DeviceId,
+    object: Located,
+    listed: Vec<Digest>,
+}
+
+/// What stands under which epoch.
+#[derive(Default)]
+pub struct Survey {
+    old: Vec<Old>,
+    /// The newest header of each device.
+    heads: Vec<Head>,
+    /// Of each device, the objects that must exist.
+    named: BTreeMap<DeviceId, HashSet<Digest>>,
+    /// All that must exist.
+    pub all: Amount,
+    /// What of it is under an older epoch than the newest.
+    pub left: Amount,
+    /// What could not be looked at.
+    pub problems: Vec<error::Error>,
+}
+
+/// Looks which objects are under older epochs; takes no key.
+///
+/// # Errors
+/// [`Error::Interrupted`]. What is damaged or missing is told in [`Survey::problems`].
+pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Error> {
+    observer.event(&Event::Phase(Phase::Counting));
+    let newest = vault.log().keys().newest;
+    let mut survey = Survey::default();
+    for device in vault.log().devices().keys() {
+        let history = match vault.history(*device) {
+            Ok(history) => history,
+            Err(error) => {
+                survey.problems.push(error);
+                continue;
+            }
+        };
+        survey.heads.extend(history.head());
+        let mut objects: BTreeMap<Digest, Old> = BTreeMap::new();
+        for object in history.must_exist(vault.log()) {
+            let old = Old { device: *device, object, listed: Vec::new() };
+            objects.entry(object.name).or_insert(old).listed.push(object.listed);
+        }
+        survey.named.insert(*device, objects.keys().copied().collect());
+        let objects: Vec<Old> = objects.into_values().collect();
+        let looked: Vec<Option<Result<Epoch, error::Error>>> = objects
+            .par_iter()
+            .map(|old| {
+                if observer.interrupted() {
+                    return None;
+                }
+                Some(vault.sealed_under(*device, old.object.name).map(|(epoch, _)| epoch))
+            })
+            .collect();
+        for (old, epoch) in objects.into_iter().zip(looked) {
+            let bytes = u64::from(old.object.length);
+            survey.all.add(bytes);
+            match epoch.ok_or(Error::Interrupted)? {
+                Ok(epoch) if epoch < newest => {
+                    survey.left.add(bytes);
+                    survey.old.push(old);
+                }
+                Ok(_) => {}
+                Err(error) => survey.problems.push(error),
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// Seals everything under older epochs anew, and gives up those epochs' secrets when nothing is left.
+///
+/// # Errors
+/// [`Error::Vault`] if the store can't be read or written, or the key is no owner's;
+/// [`Error::Interrupted`]: what was done until then stays done.
+pub fn reencrypt(
+    vault: &mut Vault,
+    options: &Options<'_>,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    let mut done = Amount::default();
+    let mut kept = 0;
+    loop {
+        vault.admin()?;
+        vault.reload()?;
+        let found = survey(vault.locked(), observer)?;
+        let keys = vault.log().keys();
+        if found.old.is_empty() && found.problems.is_empty() {
+            let (oldest, open, newest) = (keys.oldest, keys.open, keys.newest);
+            if oldest < newest && open < newest {
+                close(vault, newest, options)?;
+                // Headers that came before they could know of it are listed anew.
+                continue;
+            }
+            if oldest < newest && !give_up(vault, newest, &found.heads, options)? {
+                continue;
+            }
+            kept += vault.remove_older_generations()?.objects as u64;
+            kept += remove_strays(vault, newest)?;
+            let dropped = newest.0.checked_sub(1).filter(|epoch| *epoch > 0).map(Epoch);
+            let ended = Ended::Complete { dropped };
+            return Ok(Summary { done, left: Amount::default(), kept, ended });
+        }
+        let before = done;
+        let left = found.left;
+        let ended = pass(vault, found, &mut done, &mut kept, options, observer)?;
+        let left = Amount {
+            objects: left.objects - (done.objects - before.objects),
+            bytes: left.bytes - (done.bytes - before.bytes),
+        };
+        match ended {
+            Some(ended @ Ended::OutOfTime) => return Ok(Summary { done, left, kept, ended }),
+            // Another owner's run may have taken the objects in hand: as long as it goes on, so do we.
+            Some(ended) if done == before => return Ok(Summary { done, left, kept, ended }),
+            _ => {}
+        }
+    }
+}
+
+fn close(vault: &mut Vault, newest: Epoch, options: &Options<'_>) -> Result<(), Error> {
+    let closed = vault.change_keys((options.clock)(), options.wait, &|draft| {
+        if draft.newest() != newest {
+            return Err(error::Error::EpochChanged);
+        }
+        draft.close_older_epochs();
+        Ok(())
+    });
+    match closed {
+        Ok(_) | Err(error::Error::EpochChanged) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// True once the older secrets are gone; false if another epoch has begun meanwhile.
+fn give_up(vault: &mut Vault, newest: Epoch, heads: &[Head], options: &Options<'_>) -> Result<bool, Error> {
+    let dropped = vault.change_keys((options.clock)(), options.wait, &|draft| {
+        if draft.newest() != newest {
+            return Err(error::Error::EpochChanged);
+        }
+        draft.drop_older_epochs(heads.to_vec());
+        Ok(())
+    });
+    match dropped {
+        Ok(_) => Ok(true),
+        Err(error::Error::EpochChanged) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Seals what a survey found anew, batch by batch. `None` if nothing hindered it.
+fn pass(
+    vault: &mut Vault,
+    found: Survey,
+    done: &mut Amount,
+    kept: &mut u64,
+    options: &Options<'_>,
+    observer: &dyn Observer,
+) -> Result<Option<Ended>, Error> {
+    observer.event(&Event::Phase(Phase::Reencrypting));
+    observer.event(&Event::Total { items: found.left.objects, bytes: found.left.bytes });
+    let Survey { old, named, mut problems, .. } = found;
+    let strays = strays(vault, &named)?;
+    let epoch = vault.log().keys().newest;
+    let mut rest = &old[..];
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |old: &&Old| {
+            bytes += u64::from(old.object.length);
+            bytes <= BATCH_BYTES
+        };
+        let (batch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        rest = after;
+        let (until, clock) = (options.until, options.clock);
+        let is_over = || observer.interrupted() || until.is_some_and(|until| clock() >= until);
+        let sealed: Vec<Option<Result<Digest, error::Error>>> = batch
+            .par_iter()
+            .map(|old| {
+                if is_over() {
+                    return None;
+                }
+                let sealed = one(vault, old, strays.get(&old.device));
+                if sealed.is_ok() {
+                    let bytes = u64::from(old.object.length);
+                    observer.event(&Event::Progress { items: 1, bytes });
+                }
+                Some(sealed)
+            })
+            .collect();
+        let mut rows = Vec::new();
+        let mut replaced = Vec::new();
+        let mut failed = None;
+        for (old, sealed) in batch.iter().zip(sealed) {
+            match sealed {
+                None => {}
+                Some(Ok(current)) => {
+                    let length = old.object.length;
+                    let row = |listed: &Digest| SupersedeRow {
+                        device: old.device,
+                        listed: *listed,
+                        current,
+                        length,
+                    };
+                    rows.extend(old.listed.iter().map(|listed| (row(listed), old.object.name)));
+                    replaced.push(old);
+                }
+                Some(Err(error @ error::Error::Store(_))) => failed = Some(error),
+                Some(Err(error)) => problems.push(error),
+            }
+        }
+        if !rows.is_empty() {
+            match vault.supersede(&rows, epoch, (options.clock)(), options.wait) {
+                // All of it is to be sealed under that one, these objects too.
+                Err(error::Error::EpochChanged) => return Ok(None),
+                result => result?,
+            }
+        }
+        for old in &replaced {
+            done.add(u64::from(old.object.length));
+        }
+        let removed: Vec<bool> =
+            replaced.par_iter().map(|old| vault.remove_unnamed(old.device, old.object.name)).collect();
+        *kept += removed.iter().filter(|removed| !**removed).count() as u64;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if observer.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        if is_over() {
+            return Ok(Some(Ended::OutOfTime));
+        }
+    }
+    Ok((!problems.is_empty()).then_some(Ended::Hindered(problems)))
+}
+
+/// Seals one object anew and stores it.
+fn one(vault: &Vault, old: &Old, strays: Option<&Strays>) -> Result<Digest, error::Error> {
+    let none = Strays::new();
+    let resealed = vault.reseal(old.device, &old.object, strays.unwrap_or(&none))?;
+    vault.put_resealed(old.device, &resealed)?;
+    Ok(resealed.name)
+}
+
+/// What the store holds that no header and no record names: packs of a backup that is under way or was
+/// cut off, and what a run of this that was killed has sealed.
+fn strays(
+    vault: &Vault,
+    named: &BTreeMap<DeviceId, HashSet<Digest>>,
+) -> Result<BTreeMap<DeviceId, Strays>, Error> {
+    let mut all = BTreeMap::new();
+    for (device, named) in named {
+        let mut strays = Strays::new();
+        for (name, bytes) in vault.locked().stored(*device)? {
+            if !named.contains(&name) {
+                strays.entry(bytes).or_default().push(name);
+            }
+        }
+        all.insert(*device, strays);
+    }
+    Ok(all)
+}
+
+/// Removes what older epochs' keys would still open and no header can list any more, now that those
+/// epochs are closed. Says how much of it the store kept.
+fn remove_strays(vault: &Vault, newest: Epoch) -> Result<u64, Error> {
+    let mut kept = 0;
+    for device in vault.log().devices().keys() {
+        let named: HashSet<Digest> = vault
+            .locked()
+            .history(*device)?
+            .must_exist(vault.log())
+            .iter()
+            .map(|object| object.name)
+            .collect();
+        for (name, _) in vault.locked().stored(*device)? {
+            let is_old =
+                || matches!(vault.locked().sealed_under(*device, name), Ok((epoch, _)) if epoch < newest);
+            if !named.contains(&name) && is_old() && !vault.remove_unnamed(*device, name) {
+                kept += 1;
+            }
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,171 @@
+//! Sealing anew what an older epoch's keys open: the same plaintext, device and kind under the newest keys.
+
+use std::collections::HashMap;
+
+use crate::crypto::digest;
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Epoch;
+use crate::pack::unpacker::Directory;
+use crate::seal::pseal;
+use crate::seal::pseal::Kind;
+use crate::seal::pseal::Sealer;
+use crate::store;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::authority::Current;
+use crate::vault::authority::damaged;
+use crate::vault::error::Error;
+use crate::vault::fetch;
+use crate::vault::history::Located;
+use crate::vault::name::Place;
+use crate::vault::record::ListRef;
+use crate::vault::record::Payload;
+use crate::vault::record::Row;
+use crate::vault::record::SupersedeRow;
+use crate::vault::record::encode_list;
+
+/// An object sealed anew, not yet put.
+pub struct Resealed {
+    /// The digest of its bytes.
+    pub name: Digest,
+    /// Its bytes; none if it is in the store already, from a run that was cut off.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Objects of one device that nothing names, by their lengths: a run that was cut off may have sealed
+/// them in place of others.
+pub type Strays = HashMap<u64, Vec<Digest>>;
+
+impl LockedVault {
+    /// The epoch and kind that an object says it is sealed under: what any thief can see.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Newer`] naming it; [`Error::Store`].
+    pub fn sealed_under(&self, device: DeviceId, name: Digest) -> Result<(Epoch, Kind), Error> {
+        let name = Place::Pack { device, digest: name }.name();
+        let head = match self.store().get_range(&name, 0..pseal::HEADER_BYTES as u64) {
+            Err(store::Error::Short { .. }) => return Err(damaged(&name, "it is cut short")),
+            result => result?,
+        };
+        let header = pseal::peek(&head).map_err(|error| match error {
+            pseal::Error::NewerVersion => Error::Newer { name: name.clone() },
+            error => damaged(&name, &error.to_string()),
+        })?;
+        Ok((header.epoch, header.kind))
+    }
+
+    /// All objects that the store lists below a device's name, with their lengths.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn stored(&self, device: DeviceId) -> Result<Vec<(Digest, u64)>, Error> {
+        let listed = self.store().list(&format!("p/{device}/"))?;
+        let digest = |listed: store::Listed| match Place::parse(&listed.name) {
+            Some(Place::Pack { digest, .. }) => Some((digest, listed.bytes)),
+            _ => None,
+        };
+        Ok(listed.into_iter().filter_map(digest).collect())
+    }
+}
+
+impl Vault {
+    /// Opens an object with all its checks and seals its plaintext under the newest epoch.
+    ///
+    /// If one of `strays` holds this very plaintext under that epoch, it is taken instead.
+    ///
+    /// # Errors
+    /// As [`Vault::whole_object`]; [`Error::NotOwner`].
+    pub fn reseal(&self, device: DeviceId, located: &Located, strays: &Strays) -> Result<Resealed, Error> {
+        let (_, kind) = self.locked().sealed_under(device, located.name)?;
+        let plaintext = self.whole_object(device, located, kind)?;
+        let fingerprint = self.log().fingerprint();
+        let epoch = self.log().keys().newest;
+        for stray in strays.get(&u64::from(located.length)).into_iter().flatten() {
+            let there = Located { listed: *stray, name: *stray, length: located.length };
+            let is_newest =
+                self.locked().sealed_under(device, *stray).is_ok_and(|under| under == (epoch, kind));
+            if is_newest && self.whole_object(device, &there, kind).is_ok_and(|other| other == plaintext) {
+                return Ok(Resealed { name: *stray, bytes: None });
+            }
+        }
+        let name = Place::Pack { device, digest: located.name }.name();
+        let commit_to = match kind {
+            Kind::Data => Some(directory_digest(&plaintext).ok_or_else(|| damaged(&name, "no directory"))?),
+            _ => None,
+        };
+        let keys = self.ring().epoch(epoch).ok_or(Error::EpochChanged)?;
+        let psk = keys.device_psk(&fingerprint, device);
+        let recipient = self.log().keys().newest_key.clone();
+        let sealer = Sealer::new(fingerprint, recipient, psk, self.hedge()?);
+        let header = pseal::Header { vault: fingerprint.vault_id(), device, epoch, kind };
+        let sealed = sealer.seal(&header, &[&plaintext], commit_to.as_ref());
+        if sealed.bytes().len() as u64 != u64::from(located.length) {
+            return Err(damaged(&name, "its padding is not that of its kind"));
+        }
+        Ok(Resealed { name: sealed.digest(), bytes: Some(sealed.into_bytes()) })
+    }
+}
+
+impl Vault {
+    /// Stores an object that was sealed anew.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn put_resealed(&self, device: DeviceId, resealed: &Resealed) -> Result<(), Error> {
+        let Some(bytes) = &resealed.bytes else { return Ok(()) };
+        Ok(self.store().put(&Place::Pack { device, digest: resealed.name }.name(), bytes)?)
+    }
+
+    /// Says in one record which objects stand for which, from here on.
+    ///
+    /// A row goes only while its name still means what it meant in `from`, which gives the object that
+    /// was sealed anew: another owner may have been faster.
+    ///
+    /// # Errors
+    /// [`Error::EpochChanged`] if another epoch has begun, under which all is to be sealed anew;
+    /// as [`Vault::append`].
+    pub fn supersede(
+        &mut self,
+        rows: &[(SupersedeRow, Digest)],
+        epoch: Epoch,
+        now: u64,
+        wait: &dyn Fn(u32),
+    ) -> Result<(), Error> {
+        self.append(now, wait, &|vault| {
+            if vault.log().keys().newest != epoch {
+                return Err(Error::EpochChanged);
+            }
+            let still = |(row, from): &&(SupersedeRow, Digest)| {
+                let current = vault.log().current(row.device, row.listed, row.length);
+                current == Current::Object(*from, row.length)
+            };
+            let mut rows: Vec<SupersedeRow> = rows.iter().filter(still).map(|(row, _)| *row).collect();
+            rows.sort_unstable();
+            let list = vault.put_list(&rows)?;
+            Ok(Payload::Supersede(list))
+        })?;
+        Ok(())
+    }
+
+    /// Puts a list for a record to name.
+    fn put_list<R: Row>(&self, rows: &[R]) -> Result<ListRef, Error> {
+        let bytes = encode_list(self.log().fingerprint().vault_id(), rows);
+        let digest = digest::digest(&bytes);
+        fetch::put_twice(self.store(), &Place::List(digest).name(), &bytes)?;
+        let count = |count: usize| u32::try_from(count).map_err(|_| Error::TooMuch { what: "rows" });
+        Ok(ListRef { digest, length: count(bytes.len())?, rows: count(rows.len())? })
+    }
+
+    /// Removes an object that nothing names any more; true if the store did.
+    #[must_use]
+    pub fn remove_unnamed(&self, device: DeviceId, name: Digest) -> bool {
+        let removed = self.store().remove(&Place::Pack { device, digest: name }.name());
+        matches!(removed, Ok(()) | Err(store::Error::Missing { .. }))
+    }
+}
+
+fn directory_digest(plaintext: &[u8]) -> Option<Digest> {
+    let needed = Directory::bytes_needed(plaintext.first_chunk()?).ok()?;
+    plaintext.get(..needed).map(digest::digest)
+}

@@ -1,0 +1,288 @@
+//! Re-encryption: what older keys open is gone afterwards, at whichever write it is cut off, and backups
+//! and restores go on beside it.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::Site;
+use harness::describe;
+use harness::now;
+use strongroom::id::Epoch;
+use strongroom::observe::Event;
+use strongroom::observe::Observer;
+use strongroom::observe::Silent;
+use strongroom::store::Fault;
+use strongroom::store::Faulty;
+use strongroom::store::Kind;
+use strongroom::store::Memory;
+use strongroom::store::Store;
+use strongroom::task::error::Error;
+use strongroom::task::reencrypt;
+use strongroom::task::reencrypt::Ended;
+use strongroom::task::reencrypt::Options;
+use strongroom::task::reencrypt::Summary;
+use strongroom::vault::Vault;
+use strongroom::vault::error;
+
+fn in_memory() -> (Site, Arc<Faulty<Memory>>) {
+    let store = Arc::new(Faulty::new(Memory::new()));
+    (Site::new(Arc::<Faulty<Memory>>::clone(&store)), store)
+}
+
+fn write_source(root: &Path, round: u8) {
+    fs::create_dir_all(root.join("deep")).unwrap();
+    fs::write(root.join("letter"), format!("Dear customer {round},\n").repeat(5_000)).unwrap();
+    fs::write(root.join(format!("deep/note {round}")), [round; 3_000]).unwrap();
+}
+
+fn rotate(vault: &mut Vault) {
+    vault
+        .change_keys(now(), &|_| {}, &|draft| {
+            draft.start_epoch();
+            Ok(())
+        })
+        .unwrap();
+    vault.remove_older_generations().unwrap();
+}
+
+fn run(vault: &mut Vault, observer: &dyn Observer) -> Result<Summary, Error> {
+    reencrypt::reencrypt(vault, &Options { until: None, clock: now, wait: &|_| {} }, observer)
+}
+
+fn is_complete(summary: &Summary) -> bool {
+    matches!(summary.ended, Ended::Complete { .. }) && summary.kept == 0 && summary.left.objects == 0
+}
+
+/// The epochs that the packs, indexes and bodies in the store are sealed under.
+fn epochs(store: &dyn Store) -> BTreeSet<u32> {
+    let packs = store.list("p/").unwrap();
+    packs
+        .iter()
+        .map(|listed| {
+            strongroom::seal::pseal::peek(&store.get(&listed.name, u64::MAX).unwrap()).unwrap().epoch.0
+        })
+        .collect()
+}
+
+/// Two snapshots under epoch 1, one under epoch 2.
+fn rotated(site: &Site, source: &Path) {
+    for round in 1..3 {
+        write_source(source, round);
+        site.backup(source).unwrap();
+    }
+    rotate(&mut site.unlock());
+    write_source(source, 3);
+    site.backup(source).unwrap();
+}
+
+#[test]
+fn afterwards_no_object_is_under_an_older_epoch_and_its_secrets_are_gone() {
+    let (site, store) = in_memory();
+    let source = site.home.path().join("source");
+    rotated(&site, &source);
+    assert_eq!(epochs(&store), [1, 2].into());
+    let mut owner = site.unlock();
+    let seed = owner.ring().epoch(Epoch(1)).unwrap().seal_seed.duplicate();
+    let before = site.unlock().ring().epochs.len();
+    let summary = run(&mut owner, &Silent).unwrap();
+    assert!(is_complete(&summary), "{summary:?}");
+    assert!(matches!(summary.ended, Ended::Complete { dropped: Some(Epoch(1)) }));
+    assert!(summary.done.objects >= 6 && before == 2);
+    assert_eq!(epochs(&store), [2].into());
+    let keys = site.unlock().log().keys().clone();
+    assert_eq!((keys.oldest, keys.open, keys.newest), (Epoch(2), Epoch(2), Epoch(2)));
+    let ring = site.unlock();
+    assert_eq!(ring.ring().epochs.len(), 1);
+    let same = ring.ring().epochs[0].seal_seed.expose(|new| seed.expose(|old| new == old));
+    assert!(!same);
+
+    for which in ["latest", "latest~1", "latest~2"] {
+        let (restored, _) = restore(&site, &source, which);
+        assert_eq!((restored.damaged_count, restored.problems), (0, 0), "{which}");
+    }
+    let (_, target) = site.restore_latest(&source, "after");
+    assert_eq!(describe(&target), describe(&source));
+    // What the device knows of its chunks goes on being good.
+    let again = site.backup(&source).unwrap();
+    assert!(again.counts.bytes_stored < 70_000, "{}: no more than trees", again.counts.bytes_stored);
+    // There is nothing left to do, and it says so.
+    let summary = run(&mut site.unlock(), &Silent).unwrap();
+    assert!(is_complete(&summary) && summary.done.objects == 0, "{summary:?}");
+}
+
+fn restore(
+    site: &Site,
+    source: &Path,
+    which: &str,
+) -> (strongroom::task::restore::Summary, std::path::PathBuf) {
+    use strongroom::task::browse;
+    let vault = site.unlock();
+    let listing = browse::snapshots(&vault);
+    let wanted = browse::Which::parse(which).unwrap();
+    let listed = browse::choose(&listing.snapshots, &wanted, &browse::Filters::default()).unwrap();
+    let reader = browse::reader(&vault, listed).unwrap();
+    let target = site.home.path().join(format!("{which} {}", now()));
+    let source = source.canonicalize().unwrap();
+    let subpath = source.to_str().unwrap().trim_start_matches('/');
+    let options = strongroom::task::restore::Options {
+        subpath: strongroom::tree::path::TreePath::parse(subpath.as_bytes()).unwrap(),
+        ..strongroom::task::restore::Options::default()
+    };
+    (strongroom::task::restore::restore(&reader, &target, &options, &Silent).unwrap(), target)
+}
+
+#[test]
+fn it_can_be_cut_off_at_any_write_and_goes_on_with_backups_in_between() {
+    for kind in [Kind::Io, Kind::Full] {
+        for at in 1.. {
+            let (site, store) = in_memory();
+            let source = site.home.path().join("source");
+            rotated(&site, &source);
+            let mut owner = site.unlock();
+            let first = store.writes() + at;
+            store.plan(Some(Fault::lasting(kind, first)));
+            let ended = run(&mut owner, &Silent);
+            store.plan(None);
+            let which = format!("{kind:?} at write {at}: {ended:?}");
+            let through = ended.as_ref().is_ok_and(is_complete);
+
+            let (restored, target) = site.restore_latest(&source, "between");
+            assert_eq!((restored.damaged_count, restored.problems), (0, 0), "{which}");
+            assert_eq!(describe(&target), describe(&source), "{which}");
+            write_source(&source, 4);
+            site.backup(&source).unwrap();
+            let packs = store.list("p/").unwrap().len();
+            let summary = run(&mut site.unlock(), &Silent).unwrap();
+            assert!(is_complete(&summary), "{which}, then {summary:?}");
+            assert!(store.list("p/").unwrap().len() <= packs, "{which}: what was sealed before is used");
+            assert_eq!(epochs(&store), [2].into(), "{which}");
+            let (restored, target) = site.restore_latest(&source, "after");
+            assert_eq!((restored.damaged_count, restored.problems), (0, 0), "{which}");
+            assert_eq!(describe(&target), describe(&source), "{which}");
+            if through {
+                assert!(at > 15, "it makes more writes than {at}");
+                break;
+            }
+        }
+    }
+}
+
+/// Lets a backup run at each step of a re-encryption.
+struct Meanwhile<'a> {
+    site: &'a Site,
+    source: &'a Path,
+    rounds: std::sync::Mutex<u8>,
+}
+
+impl Observer for Meanwhile<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Progress { .. } | Event::Phase(_) = event {
+            // Two that re-encrypt at once don't wait for one another's backup.
+            let Ok(mut round) = self.rounds.try_lock() else { return };
+            *round += 1;
+            write_source(self.source, *round);
+            // A backup waits for the pool, so it can't run on one of the pool's own threads.
+            std::thread::scope(|scope| {
+                scope.spawn(|| self.site.backup(self.source).unwrap()).join().unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn backups_go_on_at_every_step_of_it() {
+    let (site, store) = in_memory();
+    let source = site.home.path().join("source");
+    rotated(&site, &source);
+    let meanwhile = Meanwhile { site: &site, source: &source, rounds: 10.into() };
+    let summary = run(&mut site.unlock(), &meanwhile).unwrap();
+    assert!(is_complete(&summary), "{summary:?}");
+    assert!(*meanwhile.rounds.lock().unwrap() > 13);
+    assert_eq!(epochs(&store), [2].into());
+    let (restored, target) = site.restore_latest(&source, "after");
+    assert_eq!((restored.damaged_count, restored.problems), (0, 0));
+    assert_eq!(describe(&target), describe(&source));
+}
+
+struct EndsAfter(std::sync::atomic::AtomicU64);
+
+impl Observer for EndsAfter {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Progress { .. } = event {
+            let left = self.0.load(std::sync::atomic::Ordering::Relaxed);
+            self.0.store(left.saturating_sub(1), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+}
+
+#[test]
+fn what_was_done_before_an_interruption_stays_done() {
+    let (site, _) = in_memory();
+    let source = site.home.path().join("source");
+    rotated(&site, &source);
+    let before = reencrypt::survey(site.unlock().locked(), &Silent).unwrap().left;
+    let ended = run(&mut site.unlock(), &EndsAfter(2.into()));
+    assert!(matches!(ended, Err(Error::Interrupted)));
+    let after = reencrypt::survey(site.unlock().locked(), &Silent).unwrap().left;
+    assert!(after.objects < before.objects && after.objects > 0, "{before:?} {after:?}");
+    assert!(is_complete(&run(&mut site.unlock(), &Silent).unwrap()));
+}
+
+#[test]
+fn a_damaged_object_keeps_its_epochs_secrets_and_all_others_are_sealed_anew() {
+    let (site, store) = in_memory();
+    let source = site.home.path().join("source");
+    rotated(&site, &source);
+    let device = site.device().unwrap().device();
+    let listed = store.list(&format!("p/{device}/")).unwrap();
+    let old = listed.iter().find(|listed| {
+        strongroom::seal::pseal::peek(&store.get(&listed.name, u64::MAX).unwrap()).unwrap().epoch == Epoch(1)
+    });
+    let name = &old.unwrap().name;
+    let mut bytes = store.get(name, u64::MAX).unwrap();
+    bytes[2_000] ^= 1;
+    store.remove(name).unwrap();
+    store.put(name, &bytes).unwrap();
+    let summary = run(&mut site.unlock(), &Silent).unwrap();
+    let Ended::Hindered(problems) = &summary.ended else { panic!("{summary:?}") };
+    assert!(matches!(&problems[..], [error::Error::Damaged { name: damaged, .. }] if damaged == name));
+    assert_eq!(summary.left.objects, 1);
+    assert_eq!(site.unlock().log().keys().oldest, Epoch(1));
+    assert_eq!(site.unlock().ring().epochs.len(), 2);
+}
+
+#[test]
+fn a_reader_re_encrypts_nothing() {
+    let (site, _) = in_memory();
+    let mut owner = site.unlock();
+    let way = harness::way(2);
+    let (keys, lock) = strongroom::vault::slot::generate(
+        &site.fingerprint,
+        strongroom::vault::slot::Role::Reader,
+        &way,
+        &strongroom::crypto::kdf::Argon2Settings::DEFAULT,
+        "reader",
+    )
+    .unwrap();
+    owner
+        .change_keys(now(), &|_| {}, &|draft| {
+            draft.add_slot(strongroom::vault::change::DraftSlot {
+                role: strongroom::vault::slot::Role::Reader,
+                keys: keys.duplicate(),
+                lock: lock.clone(),
+            })
+        })
+        .unwrap();
+    let mut reader = site.unlock_with(&way).unwrap();
+    assert!(matches!(run(&mut reader, &Silent), Err(Error::Vault(error::Error::NotOwner))));
+}
