@@ -13,6 +13,7 @@ pub mod kem;
 pub mod memory;
 pub mod random;
 pub mod secret;
+pub mod shamir;
 pub mod sign;
 pub mod text;
 #[cfg(test)]
