@@ -5,6 +5,7 @@
 //! swap and core dumps.
 
 pub(crate) mod aead;
+pub mod card;
 pub(crate) mod crockford;
 pub mod derive;
 pub mod digest;
