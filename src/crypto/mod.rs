@@ -5,6 +5,8 @@
 //! swap and core dumps.
 
 pub(crate) mod aead;
+pub mod card;
+pub(crate) mod crockford;
 pub mod derive;
 pub mod digest;
 pub mod kdf;
@@ -12,6 +14,7 @@ pub mod kem;
 pub mod memory;
 pub mod random;
 pub mod secret;
+pub mod shamir;
 pub mod sign;
 pub mod text;
 #[cfg(test)]

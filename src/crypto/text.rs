@@ -9,6 +9,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::crypto::crockford;
 use crate::crypto::random;
 use crate::crypto::secret::Secret;
 use crate::id::Fingerprint;
@@ -26,11 +27,9 @@ const KEY_FILE_KIND: &str = "strongroom-key-";
 const KEY_FILE_PREFIX: &str = "strongroom-key-1:";
 const KEY_FILE_CHECK: &[u8] = b"strongroom/key-file/1\0";
 const CODE_CHECK: &[u8] = b"strongroom/recovery-code/1\0";
-/// Crockford's base32: no I, L, O or U.
-const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// 160 bits in 32 characters, and 4 more to check them.
 const CODE_CHARACTERS: usize = 36;
-const CODE_GROUP: usize = 6;
+const CODE_SECRET_CHARACTERS: usize = 32;
 
 /// Why text is not what it should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,29 +134,15 @@ pub fn decode_key_file(text: &[u8]) -> Result<Secret<32>, Error> {
 ///
 /// 160 bits in 32 characters of Crockford's base32, and in 4 more the first 20 bits of SHA-256 over
 /// `strongroom/recovery-code/1`, a zero byte and the code.
-///
-/// Source: <https://www.crockford.com/base32.html>, without its own check symbol.
 #[must_use]
 pub fn encode_recovery_code(code: &Secret<20>) -> Zeroizing<String> {
-    code.expose(|code| {
-        let mut text = Zeroizing::new(String::with_capacity(CODE_CHARACTERS + CODE_CHARACTERS / CODE_GROUP));
-        let mut digits = 0;
-        let mut push = |bits: u64, count: u32| {
-            for at in (0..count).rev() {
-                if digits > 0 && digits % CODE_GROUP == 0 {
-                    text.push('-');
-                }
-                let digit = usize::try_from(bits >> (at * 5) & 31).expect("5 bits fit");
-                text.push(char::from(CODE_ALPHABET[digit]));
-                digits += 1;
-            }
-        };
-        for group in code.chunks_exact(5) {
-            push(group.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)), 8);
-        }
-        push(code_check(code), 4);
-        text
-    })
+    let mut digits = Zeroizing::new([0; CODE_CHARACTERS]);
+    let (secret, check) = digits.split_at_mut(CODE_SECRET_CHARACTERS);
+    code.expose(|code| crockford::to_digits(code, secret));
+    check.copy_from_slice(&code.expose(|code| check_digits::<4>(CODE_CHECK, code)));
+    let mut text = Zeroizing::new(String::with_capacity(crockford::text_length(digits.len())));
+    crockford::append(&*digits, &mut text);
+    text
 }
 
 /// Reads a recovery code as people type it: any case, O for 0, I and L for 1, blanks, line ends and
@@ -166,39 +151,17 @@ pub fn encode_recovery_code(code: &Secret<20>) -> Zeroizing<String> {
 /// # Errors
 /// [`Error::CodeLength`], [`Error::CodeCharacter`] or [`Error::CodeCheck`].
 pub fn decode_recovery_code(text: &str) -> Result<Secret<20>, Error> {
-    let mut digits = Zeroizing::new([0_u64; CODE_CHARACTERS]);
-    let mut count = 0;
-    for character in text.chars().filter(|character| !is_between_groups(*character)) {
-        let canonical = match character.to_ascii_uppercase() {
-            'O' => '0',
-            'I' | 'L' => '1',
-            other => other,
-        };
-        let digit = (0_u64..).zip(CODE_ALPHABET).find(|(_, letter)| char::from(**letter) == canonical);
-        let (digit, _) = digit.ok_or(Error::CodeCharacter(character))?;
-        if let Some(place) = digits.get_mut(count) {
-            *place = digit;
-        }
-        count += 1;
-    }
+    let mut digits = Zeroizing::new([0; CODE_CHARACTERS]);
+    let count = crockford::read(text, &mut *digits).map_err(Error::CodeCharacter)?;
     if count != CODE_CHARACTERS {
         return Err(Error::CodeLength(count));
     }
-    let number = |digits: &[u64]| digits.iter().fold(0_u64, |bits, digit| bits << 5 | digit);
-    let code = Secret::<20>::filled(|code| {
-        for (bytes, digits) in code.chunks_exact_mut(5).zip(digits.chunks_exact(8)) {
-            bytes.copy_from_slice(&number(digits).to_be_bytes()[3..]);
-        }
-    });
-    if code.expose(code_check) != number(&digits[32..]) {
+    let (secret, check) = digits.split_at(CODE_SECRET_CHARACTERS);
+    let code = Secret::<20>::filled(|code| crockford::to_bytes(secret, code));
+    if code.expose(|code| check_digits::<4>(CODE_CHECK, code)) != check {
         return Err(Error::CodeCheck);
     }
     Ok(code)
-}
-
-/// Whether a character may stand between those of a code. Word processors make dashes longer.
-fn is_between_groups(character: char) -> bool {
-    character.is_whitespace() || matches!(character, '-' | '_' | '\u{2010}'..='\u{2015}' | '\u{2212}')
 }
 
 /// Finds the recovery code in a page of text: the one line that is a code, or else all of the text.
@@ -211,10 +174,11 @@ pub fn find_recovery_code(page: &str) -> Result<Secret<20>, Error> {
     }
     // A code with a slip, or one broken into lines: say what is wrong with it, not with the page.
     let is_like = |text: &str| {
-        let mut characters = text.chars().filter(|character| !is_between_groups(*character)).peekable();
+        let mut characters =
+            text.chars().filter(|character| !crockford::is_between_groups(*character)).peekable();
         characters.peek().is_some() && characters.all(|character| character.is_ascii_alphanumeric())
     };
-    let groups = |line: &&str| line.trim().split('-').count() == CODE_CHARACTERS / CODE_GROUP;
+    let groups = |line: &&str| line.trim().split('-').count() == CODE_CHARACTERS / crockford::GROUP;
     let like =
         if is_like(page) { Some(page) } else { page.lines().filter(groups).find(|line| is_like(line)) };
     decode_recovery_code(like.ok_or(Error::NoCode)?)
@@ -315,10 +279,11 @@ fn check(label: &[u8], secret: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(label).chain_update(secret).finalize().into()
 }
 
-/// The first 20 bits of the code's digest.
-fn code_check(code: &[u8; 20]) -> u64 {
-    let digest = check(CODE_CHECK, code);
-    (u64::from(digest[0]) << 16 | u64::from(digest[1]) << 8 | u64::from(digest[2])) >> 4
+/// The first `N` digits of base32 of that [`check`]; eight at most.
+pub(crate) fn check_digits<const N: usize>(label: &[u8], secret: &[u8]) -> [u8; N] {
+    let mut digits = [0; 8];
+    crockford::to_digits(&check(label, secret)[..5], &mut digits);
+    *digits.first_chunk().expect("nobody asks for more than eight digits")
 }
 
 #[cfg(test)]
@@ -406,7 +371,9 @@ mod tests {
         assert_eq!(decode_recovery_code(&text.replace('-', "!")).err(), Some(Error::CodeCharacter('!')));
         assert_eq!(decode_recovery_code(&text.replace('4', "U")).err(), Some(Error::CodeCharacter('U')));
         for at in (0..text.len()).filter(|at| text.as_bytes()[*at] != b'-') {
-            for wrong in CODE_ALPHABET.iter().filter(|wrong| **wrong != text.as_bytes()[at]) {
+            for wrong in
+                b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().filter(|wrong| **wrong != text.as_bytes()[at])
+            {
                 let mut bytes = text.as_bytes().to_vec();
                 bytes[at] = *wrong;
                 let typed = String::from_utf8(bytes).unwrap();
