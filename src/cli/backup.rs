@@ -28,8 +28,8 @@ use crate::cli::init::NewVaultArgs;
 use crate::cli::open::Context;
 use crate::cli::progress;
 use crate::cli::render;
-use crate::cli::secrets;
 use crate::cli::snapshots;
+use crate::cli::terminal;
 use crate::pack::compress;
 use crate::task::backup;
 use crate::task::backup::Input;
@@ -276,11 +276,11 @@ fn first_run(context: &Context, args: &BackupArgs, missing: Failure) -> Result<D
             "is the drive attached? `--init` makes a new vault there, with the options of `strongroom init`",
         ));
     }
-    if !secrets::terminal_is_there() || context.output.json || args.dry_run {
+    if !terminal::is_there() || context.output.json || args.dry_run {
         return Err(missing);
     }
     let place = printable(context.place()?.as_os_str().as_bytes());
-    if !secrets::ask_yes(&format!("There is no vault yet in {place}. Make one now?"))? {
+    if !terminal::ask_yes(&format!("There is no vault yet in {place}. Make one now?"))? {
         return Err(missing);
     }
     init::make(context, &args.new)?;

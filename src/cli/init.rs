@@ -13,6 +13,7 @@ use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::cli::secrets;
+use crate::cli::terminal;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
@@ -99,7 +100,7 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
     if name.is_empty() || name.len() > 255 {
         return Err(Failure::usage("a machine's name has 1 to 255 bytes"));
     }
-    if !args.without_recovery_code && args.recovery_code_out.is_none() && !secrets::terminal_is_there() {
+    if !args.without_recovery_code && args.recovery_code_out.is_none() && !terminal::is_there() {
         return Err(Failure::usage("there is no terminal to show the recovery code at")
             .hint("`--recovery-code-out FILE` writes it to a file; `--without-recovery-code` makes none"));
     }
@@ -226,7 +227,7 @@ fn owner_way(
         }
     }
     if way.passphrase.is_none() && way.key_file.is_none() {
-        if !secrets::terminal_is_there() {
+        if !terminal::is_there() {
             return Err(Failure::usage(
                 "a vault needs a way in, and there is no terminal to ask for a passphrase at",
             )

@@ -7,6 +7,7 @@ pub mod open;
 pub mod progress;
 pub mod render;
 pub mod secrets;
+pub mod terminal;
 
 mod backup;
 mod completions;

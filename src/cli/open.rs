@@ -18,6 +18,7 @@ use crate::cli::progress::Bars;
 use crate::cli::progress::watch_interrupts;
 use crate::cli::render;
 use crate::cli::secrets;
+use crate::cli::terminal;
 use crate::id::Fingerprint;
 use crate::store::Local;
 use crate::store::Store;
@@ -164,7 +165,7 @@ impl Context {
             ))
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
         }
-        if !secrets::terminal_is_there() {
+        if !terminal::is_there() {
             return Err(Failure::usage(
                 "this takes a key, and there is no terminal to ask for a passphrase at",
             )
