@@ -5,6 +5,7 @@
 //! swap and core dumps.
 
 pub(crate) mod aead;
+pub(crate) mod bech32;
 pub mod card;
 pub(crate) mod crockford;
 pub mod derive;
@@ -13,6 +14,7 @@ pub mod kdf;
 pub mod kem;
 pub mod memory;
 pub mod random;
+pub mod recipient;
 pub mod secret;
 pub mod shamir;
 pub mod sign;
