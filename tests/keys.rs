@@ -38,16 +38,13 @@ use strongroom::vault::slot::CardSet;
 use strongroom::vault::slot::Role;
 use strongroom::vault::slot::Way;
 
-/// The least that the bounds allow: a passphrase's cost is not what is tested here.
-const CHEAP: Argon2Settings = Argon2Settings { memory_kib: 65_536, passes: 1, lanes: 1 };
-
 fn in_memory() -> (Site, Arc<Faulty<Memory>>) {
     let store = Arc::new(Faulty::new(Memory::new()));
     (Site::new(Arc::<Faulty<Memory>>::clone(&store)), store)
 }
 
 fn add(vault: &mut Vault, role: Role, way: &Way, label: &str) -> Result<SlotId, Error> {
-    let (keys, lock) = slot::generate(&vault.log().fingerprint(), role, way, &CHEAP, label)?;
+    let (keys, lock) = slot::generate(&vault.log().fingerprint(), role, way, &Argon2Settings::LEAST, label)?;
     let id = keys.id;
     vault.change_keys(now(), &|_| {}, &|draft| {
         draft.add_slot(DraftSlot { role, keys: keys.duplicate(), lock: lock.clone() })

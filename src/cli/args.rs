@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,6 +86,14 @@ pub struct SecretArgs {
     )]
     pub recovery_code_file: Option<PathBuf>,
 
+    /// File that holds one or more cards, a card on each line; given for each file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub card_file: Vec<PathBuf>,
+
+    /// File with your own key, as `age-keygen -pq` makes it; given for each file
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub identity: Vec<PathBuf>,
+
     /// Try passphrase slots that ask for more memory or time than strongroom's own
     #[arg(long, global = true)]
     pub allow_expensive_kdf: bool,
@@ -100,11 +109,18 @@ impl SecretArgs {
         let key_file = self.key_file.as_deref().map(secrets::read_key_file).transpose()?;
         let recovery_code =
             self.recovery_code_file.as_deref().map(secrets::read_recovery_code).transpose()?;
-        if passphrase.is_none() && key_file.is_none() && recovery_code.is_none() {
+        let cards = secrets::read_cards(&self.card_file)?;
+        let identities = secrets::read_identities(&self.identity)?;
+        let is_nothing = passphrase.is_none()
+            && key_file.is_none()
+            && recovery_code.is_none()
+            && cards.is_none()
+            && identities.is_empty();
+        if is_nothing {
             return Ok(None);
         }
         let allow_expensive_kdf = self.allow_expensive_kdf;
-        Ok(Some(Way { passphrase, key_file, recovery_code, allow_expensive_kdf, ..Way::default() }))
+        Ok(Some(Way { passphrase, key_file, recovery_code, cards, identities, allow_expensive_kdf }))
     }
 
     /// The passphrase that these options give, or else the environment names.
@@ -112,12 +128,7 @@ impl SecretArgs {
     /// # Errors
     /// If more than one is given, or the one can't be had.
     pub fn passphrase(&self) -> Result<Option<SecretBytes>, Failure> {
-        match self.passphrase_source(&|name| std::env::var_os(name))? {
-            None => Ok(None),
-            Some(Source::File(file)) => secrets::read_password_file(&file).map(Some),
-            Some(Source::Command(command)) => secrets::run_password_command(&command).map(Some),
-            Some(Source::Descriptor(number)) => secrets::read_password_fd(number).map(Some),
-        }
+        self.passphrase_source(&|name| std::env::var_os(name))?.map(Source::read).transpose()
     }
 
     /// Where the passphrase comes from. An option goes before the environment, so that somebody whose
@@ -158,6 +169,34 @@ enum Source {
     File(PathBuf),
     Command(String),
     Descriptor(u32),
+}
+
+impl Source {
+    fn read(self) -> Result<SecretBytes, Failure> {
+        match self {
+            Self::File(file) => secrets::read_password_file(&file),
+            Self::Command(command) => secrets::run_password_command(&command),
+            Self::Descriptor(number) => secrets::read_password_fd(number),
+        }
+    }
+}
+
+/// The passphrase that one of three options gives.
+///
+/// # Errors
+/// If more than one is given or none, or the one can't be had.
+pub fn passphrase_from(
+    file: Option<&Path>,
+    command: Option<&str>,
+    descriptor: Option<u32>,
+) -> Result<SecretBytes, Failure> {
+    let given = [
+        file.map(|file| Source::File(file.to_owned())),
+        command.map(|command| Source::Command(command.to_owned())),
+        descriptor.map(Source::Descriptor),
+    ];
+    let source = only(given, "--new-password-file, --new-password-command and --new-password-fd")?;
+    source.ok_or_else(|| Failure::usage("no passphrase was given"))?.read()
 }
 
 fn only(sources: [Option<Source>; 3], names: &str) -> Result<Option<Source>, Failure> {

@@ -34,6 +34,8 @@ pub enum Exit {
     History = 21,
     /// The newest snapshot is too old.
     Stale = 22,
+    /// Something is still under older keys.
+    RotationIncomplete = 25,
     /// Refused because it would not be safe.
     Refused = 26,
     /// The person interrupted it.
@@ -189,8 +191,8 @@ impl From<&vault::error::Error> for Failure {
             ),
             Error::NoSlotForKey { .. } => (
                 Exit::WrongKey,
-                "give one of those: --password-file, --password-command, --password-fd, --key-file or \
-                 --recovery-code-file",
+                "give one of those: --password-file, --password-command, --password-fd, --key-file, \
+                 --recovery-code-file, --card-file or --identity",
             ),
             Error::ExpensiveKdf { .. } => (
                 Exit::Refused,
@@ -491,6 +493,7 @@ mod tests {
             (Exit::Damaged, 20),
             (Exit::History, 21),
             (Exit::Stale, 22),
+            (Exit::RotationIncomplete, 25),
             (Exit::Refused, 26),
             (Exit::Interrupted, 130),
         ];

@@ -43,7 +43,7 @@ pub struct FindArgs {
     listing: ListingArgs,
 
     /// Take capital and small letters for the same
-    #[arg(short, long)]
+    #[arg(long)]
     ignore_case: bool,
 
     /// Only things of this kind

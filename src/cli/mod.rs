@@ -5,12 +5,14 @@ pub mod args;
 pub mod failure;
 pub mod open;
 pub mod progress;
+pub mod qr;
 pub mod render;
 pub mod secrets;
 pub mod terminal;
 
 mod backup;
 mod completions;
+mod device;
 mod diff;
 mod dump;
 mod find;
@@ -18,7 +20,10 @@ mod init;
 mod inspect;
 mod ls;
 mod man;
+mod new_way;
 mod restore;
+mod rotate;
+mod slot;
 mod snapshots;
 mod stats;
 mod status;
@@ -73,7 +78,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong use; 3 done, but some source files could not be read; \
     10 no such vault; 11 locked by another run; 12 wrong key; 20 damaged or forged; 21 history rolled back, forked or \
-    missing; 22 too old (status); 26 refused for safety; 130 interrupted";
+    missing; 22 too old (status); 25 rotation incomplete; 26 refused for safety; 130 interrupted";
 
 /// One word each.
 #[derive(Subcommand)]
@@ -93,6 +98,11 @@ enum Command {
     #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    #[command(visible_alias = "key")]
+    Slot(slot::SlotArgs),
+    Device(device::DeviceArgs),
+    Rotate(rotate::RotateArgs),
+    Reencrypt(rotate::ReencryptArgs),
     Status(status::StatusArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -146,6 +156,10 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Restore(args) => restore::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
+        Command::Slot(args) => slot::run(&context, &args),
+        Command::Device(args) => device::run(&context, &args),
+        Command::Rotate(args) => rotate::run(&context, &args),
+        Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
         Command::Man(args) => man::run(&context, &args),
@@ -200,8 +214,8 @@ fn anstream_stdout() -> std::io::StdoutLock<'static> {
 fn meant(word: &str) -> Option<&'static str> {
     let word = word.split(['=', ' ']).next().unwrap_or(word);
     Some(match word {
-        "key" | "keys" | "key-change" | "slot" => {
-            "ways in are called slots here; a vault gets its passphrase, key file and recovery code at `strongroom init`"
+        "keys" | "key-change" | "passwd" => {
+            "ways in are called slots here: `strongroom slot add`, `passwd`, `remove`"
         }
         "forget" | "prune" | "compact" | "delete" => {
             "nothing is ever removed in this version: every snapshot stays"
@@ -265,7 +279,7 @@ mod tests {
                     .collect::<Vec<_>>()
             })
             .collect();
-        for word in ["key", "forget", "prune", "mount", "unlock", "cat", "info", "repair"] {
+        for word in ["keys", "forget", "prune", "mount", "unlock", "cat", "info", "repair"] {
             assert!(meant(word).is_some(), "{word}");
             assert!(!own.contains(&word.to_owned()), "{word} is a command");
         }

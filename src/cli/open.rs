@@ -6,12 +6,16 @@ use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::args::SecretArgs;
 use crate::cli::args::VaultArgs;
 use crate::cli::args::local_path;
 use crate::cli::args::other_programs_hint;
+use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::progress::Bars;
@@ -19,6 +23,9 @@ use crate::cli::progress::watch_interrupts;
 use crate::cli::render;
 use crate::cli::secrets;
 use crate::cli::terminal;
+use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::random;
+use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::Local;
 use crate::store::Store;
@@ -28,6 +35,7 @@ use crate::vault::device::DeviceVault;
 use crate::vault::error::Error;
 use crate::vault::machine::Machine;
 use crate::vault::pins::Pins;
+use crate::vault::slot;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Way;
 
@@ -110,14 +118,74 @@ impl Context {
     /// As [`Context::locked`]; `Exit::WrongKey`; `Exit::Usage` if no key was given and there is
     /// no terminal to ask at.
     pub fn unlock(&self) -> Result<Vault, Failure> {
-        let (locked, _) = self.locked()?;
-        let machine = self.machine()?;
+        let (locked, pins) = self.locked()?;
+        let (machine, is_known) = (self.machine()?, pins.is_some());
         let way = self.way(&locked)?;
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
-        let vault = locked.unlock(&way)?;
+        let mut vault = locked.unlock(&way)?;
         drop(spinner);
+        self.confirm_recipient(&vault, is_known)?;
+        self.renew_lock(&mut vault, &way);
         self.pin_quietly(&machine, vault.locked());
         Ok(vault)
+    }
+
+    /// An outside recipient's key opens whatever anybody sealed to it: the first time, somebody has to say
+    /// that this is the right vault (R-16).
+    fn confirm_recipient(&self, vault: &Vault, is_known: bool) -> Result<(), Failure> {
+        let opened = vault.slot().0.id;
+        let is_recipient =
+            vault.slots().slots.iter().any(|slot| slot.id == opened && slot.lock == Lock::Recipient);
+        if !is_recipient { Ok(()) } else { self.confirm_vault(vault.locked(), is_known) }
+    }
+
+    /// Has a person say that this is the right vault, unless this machine or `--fingerprint` does.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] if he says no, or there is nobody to ask.
+    pub fn confirm_vault(&self, locked: &LockedVault, is_known: bool) -> Result<(), Failure> {
+        if is_known || self.vault.fingerprint.is_some() {
+            return Ok(());
+        }
+        let words = text::fingerprint_words(&locked.log().fingerprint());
+        if !terminal::is_there() {
+            let what = "this machine has not seen this vault before, and nobody can be asked whether it is the \
+                        right one";
+            return Err(Failure::new(Exit::Refused, what)
+                .hint("give --fingerprint, as an owner's `strongroom inspect` prints it"));
+        }
+        terminal::tell(&format!("This vault's fingerprint is:\n\n    {words}\n"));
+        if terminal::ask_line("Type yes if that is what an owner of the vault has: ")?
+            .eq_ignore_ascii_case("yes")
+        {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Refused, "this is not the vault that was meant")
+            .hint("look whether `--vault` names the right place"))
+    }
+
+    /// Locks an owner's passphrase slot anew if it was made when less was asked of one (R-14). A vault that
+    /// can't be written now stays as it is until one that can.
+    fn renew_lock(&self, vault: &mut Vault, way: &Way) {
+        let id = vault.slot().0.id;
+        let lock = vault.slots().slots.iter().find(|slot| slot.id == id).map(|slot| &slot.lock);
+        let (Some(Lock::Passphrase(stretch, _) | Lock::Joint(stretch, _)), Ok(_)) = (lock, vault.admin())
+        else {
+            return;
+        };
+        let (old, own) = (stretch.settings, Argon2Settings::DEFAULT);
+        let cost = |settings: &Argon2Settings| u64::from(settings.memory_kib) * u64::from(settings.passes);
+        if old.memory_kib >= own.memory_kib && cost(&old) >= cost(&own) {
+            return;
+        }
+        let fingerprint = vault.log().fingerprint();
+        let renewed = slot::relock(&fingerprint, vault.slot().0, way, &own).and_then(|lock| {
+            vault.change_keys(self.now, &wait_for_others, &|draft| draft.relock_slot(id, lock.clone()))?;
+            vault.remove_older_generations()
+        });
+        if renewed.is_ok() {
+            self.note("note: the slot was locked anew: guessing its passphrase now costs what it should");
+        }
     }
 
     /// Remembers the state of a vault that was just checked. A state folder that can't be written,
@@ -292,8 +360,21 @@ impl Lines {
 }
 
 /// What to give when there is nobody to ask.
-const SECRET_OPTIONS: &str =
-    "give --password-file, --password-command, --password-fd, --key-file or --recovery-code-file";
+const SECRET_OPTIONS: &str = "give --password-file, --password-command, --password-fd, --key-file, --recovery-code-file, --card-file or --identity";
+
+/// Waits a little, and longer with each loss, by chance: of two owners who keep meeting, one goes first.
+pub fn wait_for_others(lost: u32) {
+    let [chance] = random::bytes::<1>();
+    let most_ms = 50_u64 << lost.min(5);
+    std::thread::sleep(Duration::from_millis(most_ms * u64::from(chance) / 256));
+}
+
+/// Now, in nanoseconds since 1970 UTC.
+#[must_use]
+pub fn clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Writes to standard error; nobody can be told if that fails.
 pub fn say(text: &str) {

@@ -41,7 +41,7 @@ pub struct RestoreArgs {
     target: PathBuf,
 
     /// Only what matches, in the syntax of .gitignore
-    #[arg(short, long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
 
     /// The same, whatever the case of letters

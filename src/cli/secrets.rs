@@ -10,6 +10,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -24,11 +25,17 @@ use crate::cli::terminal::ask_hidden;
 use crate::cli::terminal::ask_shown;
 use crate::cli::terminal::show;
 use crate::cli::terminal::tell;
+use crate::crypto::card;
+use crate::crypto::card::Card;
 use crate::crypto::digest;
+use crate::crypto::kem::KemSecretKey;
+use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::crypto::secret::SecretBytes;
+use crate::crypto::shamir;
 use crate::crypto::text;
 use crate::id::Fingerprint;
+use crate::vault::slot::CardSet;
 
 /// The longest passphrase, in bytes.
 const PASSPHRASE_BYTES_MAX: usize = 1_024;
@@ -328,6 +335,72 @@ pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
     let page = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::usage(format!("{} is not a text with a recovery code", shown(path))))?;
     text::find_recovery_code(page).map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))
+}
+
+/// Reads cards out of files: a card on each line, with or without words around them.
+///
+/// Files that hold none of a set's cards give nothing; the cards of one set give its secret.
+///
+/// # Errors
+/// [`Exit::Usage`] if a card is mistyped, or they are of different sets; [`Exit::WrongKey`] if they are
+/// too few.
+pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
+    let mut cards = Vec::new();
+    for path in files {
+        let before = cards.len();
+        let page = SecretBytes::from_slice(&read_secret_file(path)?);
+        page.expose(|page| {
+            let page = std::str::from_utf8(page)
+                .map_err(|_| Failure::usage(format!("{} is not a text with a card", shown(path))))?;
+            for line in page.lines().filter(|line| Card::is_like(line)) {
+                cards.push(read_card(line, &shown(path))?);
+            }
+            Ok::<_, Failure>(())
+        })?;
+        if cards.len() == before {
+            return Err(Failure::usage(format!("{} holds no card", shown(path))));
+        }
+    }
+    if cards.is_empty() { Ok(None) } else { join_cards(&cards).map(Some) }
+}
+
+/// Reads one card.
+///
+/// # Errors
+/// [`Exit::Usage`] naming where it came from.
+pub fn read_card(text: &str, from: &str) -> Result<Card, Failure> {
+    Card::decode(text.trim()).map_err(|error| Failure::usage(format!("{from}: {error}")))
+}
+
+/// The secret that cards have together.
+///
+/// # Errors
+/// As [`read_cards`].
+pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
+    let secret = card::join_cards(cards).map_err(|error| {
+        let exit = if matches!(error, card::Error::Shares(shamir::Error::TooFew { .. })) {
+            Exit::WrongKey
+        } else {
+            Exit::Usage
+        };
+        Failure::new(exit, error.to_string()).hint("give enough cards of one set, each with --card-file")
+    })?;
+    let first = cards.first().ok_or_else(|| Failure::usage("no card was given"))?;
+    Ok(CardSet { set: first.set(), threshold: first.threshold(), count: first.count(), secret })
+}
+
+/// Reads identity files, as `age-keygen -pq` makes them.
+///
+/// # Errors
+/// If one isn't there, others can read or change it, or it holds no identity.
+pub fn read_identities(files: &[PathBuf]) -> Result<Vec<KemSecretKey>, Failure> {
+    let mut identities = Vec::new();
+    for path in files {
+        let bytes = SecretBytes::from_slice(&read_secret_file(path)?);
+        let found = bytes.expose(recipient::decode_identity_file);
+        identities.extend(found.map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))?);
+    }
+    Ok(identities)
 }
 
 /// The page that goes with a recovery code: what it is for, which vault it opens, and the code.

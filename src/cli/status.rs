@@ -12,6 +12,8 @@ use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::crypto::text;
 use crate::id::DeviceId;
+use crate::observe::Silent;
+use crate::task::reencrypt;
 use crate::vault::LockedVault;
 use crate::vault::slot::Lock;
 
@@ -81,6 +83,8 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
     }
     // A vault that was only read has nothing to remember but the state that was just checked.
     context.pin_quietly(&machine, &locked);
+    let keys = locked.log().keys();
+    let older = if keys.oldest < keys.newest { Some(reencrypt::survey(&locked, &Silent)?) } else { None };
     let slots = slots(&locked)?;
     let has_code = slots.keys().any(|kind| *kind == "recovery code" || *kind == "cards");
     let stale: Vec<&DeviceState> =
@@ -111,6 +115,14 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
             "devices": devices,
             "slots": slots,
             "recovery_code": has_code,
+            "oldest_epoch": keys.oldest.0,
+            "newest_epoch": keys.newest.0,
+            "under_older_epochs": older.as_ref().map(|older| json!({
+                "objects": older.left.objects,
+                "bytes": older.left.bytes,
+                "of_objects": older.all.objects,
+                "of_bytes": older.all.bytes,
+            })),
             "stale": !stale.is_empty() || no_device,
         }))?;
     } else {
@@ -124,6 +136,16 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
         }
         if devices.is_empty() {
             context.line("device       none")?;
+        }
+        if let Some(older) = &older {
+            context.line(&format!(
+                "epoch        {}; {} of {} still under older keys, {} of {}: `strongroom reencrypt` goes on with it",
+                keys.newest,
+                crate::cli::render::count(older.left.objects),
+                count(usize::try_from(older.all.objects).unwrap_or(usize::MAX), "object"),
+                crate::cli::render::size(older.left.bytes),
+                crate::cli::render::size(older.all.bytes),
+            ))?;
         }
     }
     if pins.is_none() {

@@ -178,6 +178,13 @@ impl Card {
         text
     }
 
+    /// Whether a line of a page is, or was meant to be, a card.
+    #[must_use]
+    pub fn is_like(line: &str) -> bool {
+        let beginning = PREFIX.trim_end_matches(|character: char| !character.is_ascii_alphabetic());
+        line.trim().get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+    }
+
     /// Reads what [`encode`](Self::encode) wrote, as people type it: in any case, O for 0, I and L for 1,
     /// blanks, line ends and dashes of any kind anywhere, and with the prefix or without.
     ///

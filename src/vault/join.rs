@@ -5,6 +5,7 @@ use std::fmt;
 use crate::codec;
 use crate::codec::Reader;
 use crate::codec::Writer;
+use crate::crypto::crockford;
 use crate::crypto::digest;
 use crate::crypto::kem::KemPublicKey;
 use crate::crypto::sign::SignatureType;
@@ -30,6 +31,8 @@ use crate::vault::name::first8;
 use crate::vault::record;
 use crate::vault::record::Payload;
 
+/// The digits of a request's code: 80 bits.
+const CODE_DIGITS: usize = 16;
 const MAGIC: &[u8; 8] = b"SRJOIN\x01\x00";
 const SIGNATURE_BYTES: usize = 64;
 /// magic, vault, device, two public keys, signature.
@@ -62,45 +65,24 @@ impl RequestCode {
         Self(code)
     }
 
-    /// Reads a code as people type it: 16 letters and digits, in any case, O for 0, I and L for 1, with
-    /// anything between them that isn't one.
+    /// Reads a code as people type it: 16 digits of Crockford's base32, in any case and grouping.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bits = 0_u128;
-        let mut count = 0;
-        for character in text.chars().filter(char::is_ascii_alphanumeric) {
-            let canonical = match character.to_ascii_uppercase() {
-                'O' => '0',
-                'I' | 'L' => '1',
-                other => other,
-            };
-            let digit = DIGITS.iter().position(|digit| char::from(*digit) == canonical)?;
-            bits = bits << 5 | u128::try_from(digit).ok()?;
-            count += 1;
-            if count > CODE_DIGITS {
-                return None;
-            }
-        }
-        let bytes = bits.to_be_bytes();
-        (count == CODE_DIGITS).then(|| bytes.last_chunk().map(|code| Self(*code))).flatten()
+        let mut digits = [0; CODE_DIGITS];
+        let count = crockford::read(text, &mut digits).ok()?;
+        let mut code = [0; 10];
+        crockford::to_bytes(&digits, &mut code);
+        (count == CODE_DIGITS).then_some(Self(code))
     }
 }
 
-/// Crockford's base32, as recovery codes are written.
-const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const CODE_DIGITS: usize = 16;
-
 impl fmt::Display for RequestCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = self.0.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-        for at in 0..CODE_DIGITS {
-            if at > 0 && at % 4 == 0 {
-                f.write_str("-")?;
-            }
-            let digit = usize::try_from(bits >> (75 - at * 5) & 31).map_err(|_| fmt::Error)?;
-            write!(f, "{}", char::from(DIGITS[digit]))?;
-        }
-        Ok(())
+        let mut digits = [0; CODE_DIGITS];
+        crockford::to_digits(&self.0, &mut digits);
+        let mut text = String::new();
+        crockford::append(&digits, &mut text);
+        f.write_str(&text)
     }
 }
 
@@ -339,9 +321,9 @@ mod tests {
     #[test]
     fn a_code_is_read_as_people_type_it_and_has_sixteen_digits() {
         let code = RequestCode([0x00, 0x44, 0x32, 0x14, 0xc7, 0xff, 0xff, 0xff, 0x00, 0x01]);
-        assert_eq!(code.to_string(), "0123-456Z-ZZZZ-W001");
-        assert_eq!(RequestCode::parse("o1 23.456z\u{2013}zzzz w0oL"), Some(code));
-        for wrong in ["", "0123-456Z-ZZZZ-W00", "0123-456Z-ZZZZ-W0011", "0123-456U-ZZZZ-W001"] {
+        assert_eq!(code.to_string(), "012345-6ZZZZZ-W001");
+        assert_eq!(RequestCode::parse("o1 2345\u{2013}6zzzz z-w0oL"), Some(code));
+        for wrong in ["", "012345-6ZZZZZ-W00", "012345-6ZZZZZ-W0011", "012345-6UZZZZ-W001"] {
             assert_eq!(RequestCode::parse(wrong), None, "{wrong}");
         }
     }

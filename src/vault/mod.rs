@@ -38,6 +38,7 @@ use crate::id::Digest;
 use crate::id::Epoch;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
+use crate::id::SlotId;
 use crate::seal::pseal;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Opener;
@@ -294,6 +295,15 @@ impl Vault {
             body::Error::Newer => Error::Newer { name },
             body::Error::Layout(error) => damaged(&name, &error.to_string()),
         })
+    }
+
+    /// What people call a slot, if this slot's holder may know.
+    #[must_use]
+    pub fn slot_label(&self, slot: SlotId) -> Option<&str> {
+        let admin = self.admin.as_ref()?;
+        let present = admin.slots.iter().map(|keys| (keys.id, keys.label.as_str()));
+        let former = admin.former.iter().map(|former| (former.id, former.label.as_str()));
+        present.chain(former).find(|(id, _)| *id == slot).map(|(_, label)| label)
     }
 
     /// What people call a device, if this slot's holder may know.

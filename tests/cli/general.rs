@@ -22,7 +22,7 @@ fn no_command_is_wrong_use() {
 fn words_of_other_programs_get_a_hint() {
     let bench = Bench::new();
     let table = [
-        ("key", "ways in are called slots here"),
+        ("passwd", "ways in are called slots here"),
         ("forget", "nothing is ever removed in this version"),
         ("prune", "nothing is ever removed in this version"),
         ("unlock", "nothing has to be unlocked"),
@@ -105,7 +105,7 @@ fn without_a_key_and_a_terminal_the_options_are_named() {
     assert_eq!(
         run.err,
         "error: this vault opens with: key file, recovery code; none was given\n  hint: give --password-file, \
-         --password-command, --password-fd, --key-file or --recovery-code-file\n"
+         --password-command, --password-fd, --key-file, --recovery-code-file, --card-file or --identity\n"
     );
 }
 

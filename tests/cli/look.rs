@@ -102,7 +102,7 @@ fn a_folder_is_listed_flat_or_whole() {
 #[test]
 fn things_are_found_in_all_snapshots() {
     let bench = Bench::with_snapshots();
-    bench.keyed(&["find", "*.TXT", "-i"]).ends(0).complains("").says(
+    bench.keyed(&["find", "*.TXT", "--ignore-case"]).ends(0).complains("").says(
         "in snapshot ID of alice, DATE TIME:\nDIR/source/a.txt\nDIR/source/c.txt\n\
          in snapshot ID of alice, DATE TIME:\nDIR/source/a.txt\n",
     );

@@ -7,6 +7,7 @@ mod backup;
 mod general;
 mod init;
 mod look;
+mod people;
 mod restore;
 mod status;
 mod verify;

@@ -1,0 +1,418 @@
+//! `strongroom device`: the machines that may add snapshots.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::cli::init::host_name;
+use crate::cli::new_way::check_label;
+use crate::cli::open::Context;
+use crate::cli::open::wait_for_others;
+use crate::cli::render;
+use crate::cli::slot::finish;
+use crate::cli::status::in_words;
+use crate::cli::terminal;
+use crate::id::DeviceId;
+use crate::store::Store;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::change::withdraw;
+use crate::vault::device::DeviceKeys;
+use crate::vault::error::Error;
+use crate::vault::join;
+use crate::vault::join::Request;
+use crate::vault::join::RequestCode;
+use crate::vault::receipt::Receipt;
+use crate::vault::record::Head;
+
+/// Takes machines into the vault, lists them and shuts them out.
+#[derive(Args)]
+pub struct DeviceArgs {
+    #[command(subcommand)]
+    command: DeviceCommand,
+}
+
+#[derive(Subcommand)]
+enum DeviceCommand {
+    /// On a new machine: asks to be taken in, and shows a code for an owner to compare
+    Request(RequestArgs),
+    /// Takes a machine in that asked; takes an owner's key
+    Approve(ApproveArgs),
+    /// Takes this machine in at once; takes an owner's key
+    Add(AddArgs),
+    /// Lists all machines with their newest snapshots
+    List,
+    /// Shuts a machine out: what it adds from here on counts nowhere; takes an owner's key
+    Revoke(RevokeArgs),
+}
+
+#[derive(Args)]
+struct RequestArgs {
+    /// What this machine is to be called; it is told to the owner and is not put into the vault in the clear
+    /// [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Args)]
+struct ApproveArgs {
+    /// The code that the machine shows; without it all requests are listed
+    code: Option<String>,
+
+    /// What the machine will be called; only owners see it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Args)]
+struct AddArgs {
+    /// What this machine will be called; only owners see it [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Args)]
+struct RevokeArgs {
+    /// The machine's name, or the first digits of its id
+    device: String,
+
+    /// The last of its snapshots that counts, by its place in the machine's chain; 0 for none
+    /// [default: the newest in the vault]
+    #[arg(long, value_name = "NUMBER")]
+    last: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As unlocking; [`Exit::Refused`] if the key is a reader's.
+pub fn run(context: &Context, args: &DeviceArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        DeviceCommand::Request(args) => request(context, args),
+        DeviceCommand::Approve(args) => approve(context, args),
+        DeviceCommand::Add(args) => add(context, args),
+        DeviceCommand::List => list(context),
+        DeviceCommand::Revoke(args) => revoke(context, args),
+    }
+}
+
+/// This machine's keys for the vault, made now if it has none; refuses a machine that is a device already.
+fn own_keys(context: &Context, locked: &LockedVault) -> Result<DeviceKeys, Failure> {
+    let fingerprint = locked.log().fingerprint();
+    let state = context.machine()?.vault_state(&fingerprint);
+    if let Some(keys) = DeviceKeys::load(&fingerprint, &state)? {
+        if let Some(known) = locked.log().devices().get(&keys.device) {
+            let device = keys.device;
+            return Err(if known.revoked.is_some() {
+                Failure::from(Error::Revoked { device })
+                    .hint(format!("to enrol it anew, move {} away first", state.path().display()))
+            } else {
+                Error::DeviceExists { device }.into()
+            });
+        }
+        return Ok(keys);
+    }
+    let keys = DeviceKeys::generate();
+    keys.save(&fingerprint, &state)?;
+    Ok(keys)
+}
+
+fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
+    let name = args.name.clone().unwrap_or_else(host_name);
+    check_label(&name)?;
+    let (locked, pins) = context.locked()?;
+    context.confirm_vault(&locked, pins.is_some())?;
+    let keys = own_keys(context, &locked)?;
+    let fingerprint = locked.log().fingerprint();
+    let code = Request::put(&fingerprint, &keys, locked.store())?;
+    let machine = context.machine()?;
+    context.pin_quietly(&machine, &locked);
+    machine.remember(&locked.store().place(), &fingerprint)?;
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "device_request",
+            "schema": 1,
+            "device": keys.device.to_string(),
+            "code": code.to_string(),
+            "can_remove": can_remove(&keys, &fingerprint, locked.store()),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    context.line(&format!("device  {}", keys.device.short()))?;
+    context.line(&format!("code    {code}"))?;
+    context.line("")?;
+    context.line("An owner takes this machine in, wherever the vault can be reached, by")?;
+    context.line(&format!("    strongroom device approve {code} --name {}", quoted(&name)))?;
+    context.line("after which `strongroom backup PATH` works here.")?;
+    warn_if_it_can_remove(context, can_remove(&keys, &fingerprint, locked.store()));
+    Ok(Exit::Done)
+}
+
+/// Whether the storage lets this machine remove what it put: tried with its own request, which is put back.
+fn can_remove(keys: &DeviceKeys, fingerprint: &crate::id::Fingerprint, store: &dyn Store) -> bool {
+    let Ok(waiting) = join::requests(store, fingerprint) else { return false };
+    let own = waiting
+        .into_iter()
+        .find(|each| matches!(&each.request, Ok((request, _)) if request.device == keys.device));
+    let Some(own) = own else { return false };
+    let removed = store.remove(&own.name.second()).is_ok();
+    // If it can't be put back there is the first copy.
+    let _ = Request::put(fingerprint, keys, store);
+    removed
+}
+
+fn warn_if_it_can_remove(context: &Context, can: bool) {
+    if can {
+        context.note(
+            "note: with what this machine has, it can also delete files of the vault. Whoever takes it over can \
+             delete backups, which `strongroom verify` shows and nothing undoes: where the storage allows it, give \
+             the machine access that only adds",
+        );
+    }
+}
+
+fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    vault.admin()?;
+    let waiting = join::requests(vault.store(), &vault.log().fingerprint())?;
+    let text = match &args.code {
+        Some(text) => text.clone(),
+        None => {
+            show_requests(context, &vault, &waiting)?;
+            if waiting.is_empty() {
+                return Ok(Exit::Done);
+            }
+            if !terminal::is_there() {
+                return Err(Failure::usage("no code was given")
+                    .hint("compare with what the machine shows, and give its code: `device approve CODE --name NAME`"));
+            }
+            terminal::ask_line("Type the code that the machine shows: ")?
+        }
+    };
+    let code = RequestCode::parse(&text)
+        .ok_or_else(|| Failure::usage("that is no code: it has 16 letters and digits"))?;
+    let found = waiting.iter().find_map(|each| match &each.request {
+        Ok((request, of)) if *of == code => Some((request, &each.name)),
+        _ => None,
+    });
+    let (request, object) = found.ok_or(Error::NoSuchRequest)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None if terminal::is_there() => terminal::ask_line("What is the machine called? ")?,
+        None => return Err(Failure::usage("the machine has no name yet").hint("give it with `--name NAME`")),
+    };
+    check_label(&name)?;
+    vault.add_device(request, &name, context.now, &wait_for_others)?;
+    // It has done its work; left behind it would be no more than a line in a list.
+    let _ = withdraw(vault.store(), object);
+    finish(context, &vault)?;
+    joined(
+        context,
+        request.device,
+        &name,
+        "It finds its keys in the vault at its next `strongroom backup PATH`.",
+    )
+}
+
+fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) -> Result<(), Failure> {
+    for each in waiting {
+        match &each.request {
+            Ok((request, code)) if context.output.json => context.json(&json!({
+                "message_type": "device_request",
+                "schema": 1,
+                "device": request.device.to_string(),
+                "code": code.to_string(),
+            }))?,
+            Ok((request, code)) => {
+                let known = vault.log().devices().contains_key(&request.device);
+                let mark = if known { "  (a device already)" } else { "" };
+                context.line(&format!("{}  asks with code {code}{mark}", request.device.short()))?;
+            }
+            Err(error) => context.warn(&error.to_string()),
+        }
+    }
+    if waiting.is_empty() {
+        context.note("no machine asks to be taken in: run `strongroom device request` there");
+    }
+    Ok(())
+}
+
+fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
+    let name = args.name.clone().unwrap_or_else(host_name);
+    check_label(&name)?;
+    let mut vault = context.unlock()?;
+    vault.admin()?;
+    let keys = own_keys(context, vault.locked())?;
+    let fingerprint = vault.log().fingerprint();
+    let request = Request::new(fingerprint.vault_id(), &keys);
+    vault.add_device(&request, &name, context.now, &wait_for_others)?;
+    finish(context, &vault)?;
+    context.machine()?.remember(&vault.store().place(), &fingerprint)?;
+    joined(
+        context,
+        keys.device,
+        &name,
+        "This machine can now add snapshots, and can't read them: strongroom backup PATH",
+    )
+}
+
+fn joined(context: &Context, device: DeviceId, name: &str, what: &str) -> Result<Exit, Failure> {
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "device_added",
+            "schema": 1,
+            "device": device.to_string(),
+            "name": name,
+        }))?;
+    } else {
+        context.line(&format!("device  {} ({})", one_line(name), device.short()))?;
+        context.line(what)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn list(context: &Context) -> Result<Exit, Failure> {
+    let vault = context.unlock()?;
+    let own = context.machine()?.device(&vault.log().fingerprint())?;
+    let mut exit = Exit::Done;
+    for (device, known) in vault.log().devices() {
+        let name = vault.device_name(*device);
+        let history = match vault.locked().history(*device) {
+            Ok(history) => history,
+            Err(error) => {
+                context.warn(&format!("device {}: {error}", device.short()));
+                exit = Failure::from(error).exit;
+                continue;
+            }
+        };
+        let newest = history.snapshots().last();
+        let receipt = newest.map(|snapshot| {
+            let head = Head { device: *device, seq: snapshot.header.seq, digest: snapshot.digest };
+            Receipt::new(vault.log().fingerprint().vault_id(), vault.log().head(), &head).to_string()
+        });
+        if context.output.json {
+            context.json(&json!({
+                "message_type": "device",
+                "schema": 1,
+                "device": device.to_string(),
+                "name": name,
+                "this_machine": own == Some(*device),
+                "added": render::rfc3339(known.added),
+                "revoked": known.revoked.is_some(),
+                "snapshots": history.snapshots().len(),
+                "newest": newest.map(|snapshot| render::rfc3339(snapshot.header.time)),
+                "epoch": newest.map(|snapshot| snapshot.header.epoch.0),
+                "receipt": receipt,
+                "ignored": history.ignored(),
+            }))?;
+            continue;
+        }
+        let mut line = format!("{}  {}", device.short(), name.map_or_else(String::new, one_line));
+        if own == Some(*device) {
+            line.push_str(" (this machine)");
+        }
+        if known.revoked.is_some() {
+            line.push_str(" (revoked)");
+        }
+        match newest {
+            None => line.push_str(": no snapshot yet"),
+            Some(snapshot) => {
+                let age = Duration::from_nanos(context.now.saturating_sub(snapshot.header.time));
+                line.push_str(&format!(
+                    ": snapshot {} of {}, {} ago, epoch {}",
+                    snapshot.header.seq,
+                    render::local_time(snapshot.header.time),
+                    in_words(age),
+                    snapshot.header.epoch
+                ));
+            }
+        }
+        context.line(&line)?;
+        if let Some(receipt) = receipt {
+            context.line(&format!("          {receipt}"))?;
+        }
+        if history.ignored() > 0 {
+            context.line(&format!("          {} of its snapshots don't count", history.ignored()))?;
+        }
+    }
+    Ok(exit)
+}
+
+/// The device that a person means: its name, or the first digits of its id.
+///
+/// # Errors
+/// [`Error::NoSuchLabel`] if none or several fit; [`Error::NotOwner`].
+pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Error> {
+    vault.admin()?;
+    let devices = vault.log().devices();
+    let label = |device: DeviceId| vault.device_name(device).unwrap_or_default().to_owned();
+    let named = devices.keys().find(|device| vault.device_name(**device) == Some(wanted));
+    let mut by_id =
+        devices.keys().filter(|device| wanted.len() >= 4 && device.to_string().starts_with(wanted));
+    match (named, by_id.next(), by_id.next()) {
+        (Some(device), ..) | (None, Some(device), None) => Ok((*device, label(*device))),
+        _ => Err(Error::NoSuchLabel { label: one_line(wanted) }),
+    }
+}
+
+fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    let (device, name) = find(&vault, &args.device)?;
+    let last = last_that_counts(&vault, device, args.last)?;
+    vault.revoke_device(device, last, context.now, &wait_for_others)?;
+    finish(context, &vault)?;
+    let name = if name.is_empty() { device.short() } else { one_line(&name) };
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "device_revoked",
+            "schema": 1,
+            "device": device.to_string(),
+            "last": last.map_or(0, |head| head.seq),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    match last {
+        None => context.line(&format!("{name} is shut out; none of its snapshots counts"))?,
+        Some(head) => context.line(&format!(
+            "{name} is shut out; its snapshots up to number {} stay and can be restored",
+            head.seq
+        ))?,
+    }
+    context.line(
+        "It held no key that reads. Take away its access to the storage too, so that it can't delete: that is done \
+         where the storage is kept",
+    )?;
+    Ok(Exit::Done)
+}
+
+/// The header that a revocation pins: the one asked for, or the newest that counts.
+///
+/// # Errors
+/// [`Exit::Failed`] if the chain has no such place; [`Exit::History`] if it is forked and none was named.
+pub fn last_that_counts(
+    vault: &Vault,
+    device: DeviceId,
+    wanted: Option<u64>,
+) -> Result<Option<Head>, Failure> {
+    if wanted == Some(0) {
+        return Ok(None);
+    }
+    let history = vault.locked().history(device)?;
+    match wanted {
+        Some(seq) => history.at(seq).map(Some).ok_or_else(|| {
+            Failure::new(Exit::Failed, format!("device {} has no snapshot number {seq}", device.short()))
+                .hint("`strongroom device list` shows the newest one")
+        }),
+        None => Ok(history.head()),
+    }
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    format!("'{}'", one_line(name).replace('\'', "'\\''"))
+}

@@ -1,0 +1,276 @@
+//! A way in that is being made: what locks it, where it comes from, and where its secret is kept.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::cli::args::passphrase_from;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::qr::Qr;
+use crate::cli::secrets;
+use crate::cli::terminal;
+use crate::crypto::card::Card;
+use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::kem::KemPublicKey;
+use crate::crypto::recipient;
+use crate::crypto::secret::Secret;
+use crate::id::Fingerprint;
+use crate::tree::path::printable;
+use crate::vault::change::DraftSlot;
+use crate::vault::error::Error;
+use crate::vault::slot;
+use crate::vault::slot::CardSet;
+use crate::vault::slot::Lock;
+use crate::vault::slot::Role;
+use crate::vault::slot::SlotKeys;
+use crate::vault::slot::Way;
+
+/// The way in to be made; with none of these a new passphrase is asked for.
+#[derive(Args, Default)]
+#[command(next_help_heading = "The new way in")]
+pub struct NewWayArgs {
+    /// File that holds the new passphrase
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+
+    /// Command that prints the new passphrase; run directly, not by a shell
+    #[arg(long, value_name = "COMMAND")]
+    new_password_command: Option<String>,
+
+    /// Open file descriptor to read the new passphrase from
+    #[arg(long, value_name = "NUMBER")]
+    new_password_fd: Option<u32>,
+
+    /// Key file; made if it isn't there. Beside a new passphrase both are needed
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+
+    /// A recovery code, shown and typed back
+    #[arg(long)]
+    new_recovery_code: bool,
+
+    /// A recovery code, written to this file, which must not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "new_recovery_code")]
+    recovery_code_out: Option<PathBuf>,
+
+    /// Cards for N people, any K of whom open the vault together, such as 2/3
+    #[arg(long, value_name = "K/N", value_parser = parse_cards, requires = "cards_out")]
+    cards: Option<(u8, u8)>,
+
+    /// Folder, made if it isn't there, that the cards are written to, each as a text and a QR code
+    #[arg(long, value_name = "FOLDER")]
+    cards_out: Option<PathBuf>,
+
+    /// Somebody's own public key, as `age-keygen -pq` makes it: age1pq1...
+    #[arg(long, value_name = "RECIPIENT")]
+    recipient: Option<String>,
+
+    /// Take a passphrase that is easy to guess
+    #[arg(long)]
+    allow_weak_passphrase: bool,
+}
+
+/// What will lock the new slot.
+enum New {
+    Locked(Way),
+    Recipient(KemPublicKey),
+}
+
+/// A way in whose secret its holder has by now, in his head, in a file or on paper.
+pub struct NewWay {
+    new: New,
+    /// What its holder has to keep, a line each.
+    pub keep: Vec<String>,
+}
+
+impl NewWayArgs {
+    /// Makes the way in: asks, draws, writes files and has codes typed back, before the vault changes.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] if nothing is given and nobody can be asked, or things are given that make no one
+    /// way; [`Exit::Refused`] for a weak passphrase or a file that exists.
+    pub fn make(&self, context: &Context, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
+        let by_passphrase = self.new_password_file.is_some()
+            || self.new_password_command.is_some()
+            || self.new_password_fd.is_some();
+        let by_code = self.new_recovery_code || self.recovery_code_out.is_some();
+        let by_person = by_passphrase || self.new_key_file.is_some();
+        let kinds = [by_person, by_code, self.cards.is_some(), self.recipient.is_some()];
+        if kinds.iter().filter(|given| **given).count() > 1 {
+            return Err(Failure::usage("one slot has one way in")
+                .hint("a passphrase and a key file together are one; add the others as slots of their own"));
+        }
+        if by_code {
+            return self.recovery_code(place, fingerprint);
+        }
+        if let Some((threshold, count)) = self.cards {
+            return self.deal(threshold, count, fingerprint);
+        }
+        if let Some(text) = &self.recipient {
+            let key = recipient::decode_recipient(text.trim())
+                .map_err(|error| Failure::usage(format!("{}: {error}", printable(text.as_bytes()))))?;
+            return Ok(NewWay { new: New::Recipient(key), keep: Vec::new() });
+        }
+        self.by_person(context, by_passphrase)
+    }
+
+    fn by_person(&self, context: &Context, by_passphrase: bool) -> Result<NewWay, Failure> {
+        let mut way = Way::default();
+        let mut keep = Vec::new();
+        if by_passphrase {
+            let new = passphrase_from(
+                self.new_password_file.as_deref(),
+                self.new_password_command.as_deref(),
+                self.new_password_fd,
+            )?;
+            // Beside a key file a passphrase can't be guessed without the file.
+            secrets::check_strength(&new, self.allow_weak_passphrase || self.new_key_file.is_some())?;
+            way.passphrase = Some(new);
+        }
+        if let Some(path) = &self.new_key_file {
+            let is_there = path.symlink_metadata().is_ok();
+            let secret =
+                if is_there { secrets::read_key_file(path)? } else { secrets::create_key_file(path)? };
+            way.key_file = Some(secret);
+            keep.push(format!("{} key file {}", if is_there { "the" } else { "the new" }, shown(path)));
+        }
+        if way.passphrase.is_none() && way.key_file.is_none() {
+            if !terminal::is_there() {
+                return Err(Failure::usage("nothing says what the new way in is, and nobody can be asked")
+                    .hint(
+                        "give --new-password-file, --new-key-file, --recovery-code-out, --cards or --recipient",
+                    ));
+            }
+            way.passphrase = Some(secrets::new_passphrase(self.allow_weak_passphrase)?);
+        }
+        way.allow_expensive_kdf = context.secrets.allow_expensive_kdf;
+        Ok(NewWay { new: New::Locked(way), keep })
+    }
+
+    fn recovery_code(&self, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
+        let code = Secret::<20>::generate();
+        let keep = match &self.recovery_code_out {
+            Some(path) => {
+                let page = secrets::recovery_page(place, fingerprint, &code);
+                secrets::write_new(path, page.as_bytes())?;
+                format!("the recovery code, now in {}: move it away", shown(path))
+            }
+            None if !terminal::is_there() => {
+                return Err(Failure::usage("there is no terminal to show the recovery code at")
+                    .hint("`--recovery-code-out FILE` writes it to a file"));
+            }
+            None => {
+                secrets::confirm_recovery_code(&code)?;
+                "the recovery code, on paper".to_owned()
+            }
+        };
+        let way = Way { recovery_code: Some(code), ..Way::default() };
+        Ok(NewWay { new: New::Locked(way), keep: vec![keep] })
+    }
+
+    fn deal(&self, threshold: u8, count: u8, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
+        let folder = self.cards_out.as_deref().unwrap_or(Path::new("."));
+        let (secret, cards) =
+            Card::deal(threshold, count).map_err(|error| Failure::usage(error.to_string()))?;
+        let set = cards.first().map(Card::set).unwrap_or_default();
+        std::fs::create_dir_all(folder).map_err(|error| Failure::io(shown(folder), &error))?;
+        for card in &cards {
+            let file = |ending: &str| folder.join(format!("card-{}-of-{count}.{ending}", card.index()));
+            secrets::write_new(&file("txt"), card_page(card, fingerprint).as_bytes())?;
+            if let Some(qr) = Qr::new(&card.encode()) {
+                secrets::write_new(&file("svg"), qr.svg().as_bytes())?;
+            }
+        }
+        let keep = format!(
+            "{count} cards, now in {}: give each to another person, {threshold} of whom open the vault \
+             together, and delete the files",
+            shown(folder)
+        );
+        let cards = Some(CardSet { set, threshold, count, secret });
+        Ok(NewWay { new: New::Locked(Way { cards, ..Way::default() }), keep: vec![keep] })
+    }
+}
+
+/// One card as a page of text.
+fn card_page(card: &Card, fingerprint: &Fingerprint) -> Zeroizing<String> {
+    let text = card.encode();
+    let drawn = Qr::new(&text).map(|qr| qr.plain()).unwrap_or_default();
+    let head = format!(
+        "strongroom card {} of {}; any {} of them open the vault together\n\nvault:  {}\n\ncard:\n\n    ",
+        card.index(),
+        card.count(),
+        card.threshold(),
+        crate::crypto::text::fingerprint_words(fingerprint),
+    );
+    let parts = [head.as_str(), &text, "\n\n", &drawn, "\n"];
+    let mut page = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    for part in parts {
+        page.push_str(part);
+    }
+    page
+}
+
+impl NewWay {
+    /// The slot that this way opens.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if a passphrase takes more memory than there is.
+    pub fn slot(&self, fingerprint: &Fingerprint, role: Role, label: &str) -> Result<Locked, Error> {
+        let (keys, lock) = match &self.new {
+            New::Recipient(key) => slot::for_recipient(key.clone(), label),
+            New::Locked(way) => slot::generate(fingerprint, role, way, &Argon2Settings::DEFAULT, label)?,
+        };
+        Ok(Locked { role, keys, lock })
+    }
+}
+
+/// A slot that is locked and not yet in the vault.
+pub struct Locked {
+    role: Role,
+    keys: SlotKeys,
+    lock: Lock,
+}
+
+impl Locked {
+    /// The words for its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.lock.word()
+    }
+
+    /// The same for a draft, which may be thought out more than once.
+    #[must_use]
+    pub fn draft(&self) -> DraftSlot {
+        DraftSlot { role: self.role, keys: self.keys.duplicate(), lock: self.lock.clone() }
+    }
+}
+
+fn parse_cards(text: &str) -> Result<(u8, u8), String> {
+    let wrong = || format!("{text:?} is no number of cards: write 2/3 for any 2 of 3");
+    let (threshold, count) = text.split_once('/').ok_or_else(wrong)?;
+    let (threshold, count) = (threshold.parse().map_err(|_| wrong())?, count.parse().map_err(|_| wrong())?);
+    if threshold < 2 || threshold > count {
+        return Err(format!("{text:?}: at least 2 cards are needed, and no more than there are"));
+    }
+    Ok((threshold, count))
+}
+
+fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+/// What a label must be like.
+///
+/// # Errors
+/// [`Exit::Usage`] if it is empty or too long.
+pub fn check_label(label: &str) -> Result<(), Failure> {
+    if label.is_empty() || label.len() > crate::vault::change::LABEL_BYTES_MAX {
+        return Err(Failure::new(Exit::Usage, "a name has 1 to 255 bytes"));
+    }
+    Ok(())
+}

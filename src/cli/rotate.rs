@@ -1,0 +1,198 @@
+//! `strongroom rotate` and `reencrypt`: new keys for all that is added, then for all that is there.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::parse_duration;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::open::clock;
+use crate::cli::open::wait_for_others;
+use crate::cli::render;
+use crate::cli::slot::finish;
+use crate::cli::status::count;
+use crate::task::reencrypt;
+use crate::task::reencrypt::Ended;
+use crate::task::reencrypt::Options;
+use crate::task::reencrypt::Summary;
+use crate::vault::Vault;
+
+/// Gives the vault new keys: what is added from here on takes them to read.
+///
+/// All remaining slots go on opening the vault, and nobody but the caller is asked for anything. Devices
+/// take their part up at their next backup. What is in the vault already stays under the older keys until
+/// it is re-encrypted.
+#[derive(Args)]
+pub struct RotateArgs {
+    /// Then re-encrypt all that is in the vault
+    #[arg(long)]
+    reencrypt: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Seals all that is under older keys anew, while backups and restores go on.
+///
+/// It can be ended at any time and goes on where it was. When nothing is left under older keys, their
+/// secrets are removed from the vault.
+#[derive(Args)]
+pub struct ReencryptArgs {
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+#[derive(Args)]
+struct LimitArgs {
+    /// Stop after this time, such as 20m, and leave the rest to the next run; exit code 25 then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    budget: Option<Duration>,
+}
+
+/// Runs `rotate`.
+///
+/// # Errors
+/// As unlocking; [`Exit::Refused`] if the key is a reader's.
+pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    rotate(context, &mut vault)?;
+    if args.reencrypt {
+        return reencrypt_all(context, &mut vault, args.limits.budget);
+    }
+    if !context.output.json {
+        context.line(
+            "What was in the vault before stays under the older keys until `strongroom reencrypt` is done",
+        )?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Starts the next epoch and says what is now true.
+///
+/// # Errors
+/// As [`run`].
+pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
+    {
+        let _spinner = context.bars().spinner("making new keys");
+        vault.change_keys(context.now, &wait_for_others, &|draft| {
+            draft.start_epoch();
+            Ok(())
+        })?;
+    }
+    finish(context, vault)?;
+    let log = vault.log();
+    let epoch = log.keys().newest;
+    let devices = log.devices().values().filter(|device| device.revoked.is_none()).count();
+    let slots = vault.slots().slots.len();
+    if context.output.json {
+        return context.json(&json!({
+            "message_type": "rotated",
+            "schema": 1,
+            "epoch": epoch.0,
+            "generation": log.keys().generation,
+            "slots": slots,
+            "devices": devices,
+        }));
+    }
+    context.line(&format!(
+        "Epoch {epoch} has begun: new keys for reading, for owners and for the authority, in {}",
+        count(slots, "slot")
+    ))?;
+    context.line(&format!(
+        "{} will seal under them from the next backup on; nobody has to do anything",
+        count(devices, "device")
+    ))
+}
+
+/// Runs `reencrypt`.
+///
+/// # Errors
+/// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
+pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    vault.admin()?;
+    reencrypt_all(context, &mut vault, args.limits.budget)
+}
+
+/// Re-encrypts, and says what is now true.
+///
+/// # Errors
+/// As [`run_reencrypt`].
+pub fn reencrypt_all(
+    context: &Context,
+    vault: &mut Vault,
+    budget: Option<Duration>,
+) -> Result<Exit, Failure> {
+    let until =
+        budget.map(|budget| context.now.saturating_add(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX)));
+    let options = Options { until, clock, wait: &wait_for_others };
+    let bars = context.watched_bars();
+    let summary = reencrypt::reencrypt(vault, &options, &bars)?;
+    drop(bars);
+    context.pin_quietly(&context.machine()?, vault.locked());
+    if context.output.json {
+        context.json(&message(vault, &summary))?;
+    }
+    let Summary { done, left, kept, ended } = summary;
+    let amount = |amount: reencrypt::Amount| {
+        let objects = usize::try_from(amount.objects).unwrap_or(usize::MAX);
+        format!("{} ({})", count(objects, "object"), render::size(amount.bytes))
+    };
+    let text = |line: String| if context.output.json { Ok(()) } else { context.line(&line) };
+    if done.objects > 0 {
+        text(format!("{} sealed anew", amount(done)))?;
+    }
+    if kept > 0 {
+        context.warn(&format!(
+            "the store kept {kept} objects that older keys open: remove them where the store is kept, then run \
+             `strongroom reencrypt` again"
+        ));
+    }
+    match ended {
+        Ended::Complete { dropped: None } => {
+            text("There has only ever been one epoch: nothing is under older keys".to_owned())?;
+            Ok(Exit::Done)
+        }
+        Ended::Complete { .. } if kept > 0 => Ok(Exit::RotationIncomplete),
+        Ended::Complete { dropped: Some(epoch) } => {
+            text(format!(
+                "No object here is readable with keys of epoch {epoch} or before; copies elsewhere are"
+            ))?;
+            Ok(Exit::Done)
+        }
+        Ended::OutOfTime => {
+            text(format!("{} still under older keys: run `strongroom reencrypt` again", amount(left)))?;
+            Ok(Exit::RotationIncomplete)
+        }
+        Ended::Hindered(problems) => {
+            for problem in &problems {
+                context.warn(&problem.to_string());
+            }
+            let first = problems.into_iter().next().map(Failure::from);
+            let failure = Failure::new(
+                first.map_or(Exit::Failed, |first| first.exit),
+                format!("{} can't be sealed anew, so the older keys are still needed", amount(left)),
+            );
+            Err(failure.hint("`strongroom verify --read-all` lists what is damaged and which files it costs"))
+        }
+    }
+}
+
+fn message(vault: &Vault, summary: &Summary) -> serde_json::Value {
+    let keys = vault.log().keys();
+    json!({
+        "message_type": "reencrypted",
+        "schema": 1,
+        "complete": matches!(summary.ended, Ended::Complete { .. }) && summary.kept == 0,
+        "objects": summary.done.objects,
+        "bytes": summary.done.bytes,
+        "objects_left": summary.left.objects,
+        "bytes_left": summary.left.bytes,
+        "objects_kept_by_store": summary.kept,
+        "oldest_epoch": keys.oldest.0,
+        "newest_epoch": keys.newest.0,
+    })
+}

@@ -1,0 +1,285 @@
+//! `strongroom slot`: people's ways in, shown, added, replaced, taken away and tried.
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::cli::new_way::NewWayArgs;
+use crate::cli::new_way::check_label;
+use crate::cli::open::Context;
+use crate::cli::open::wait_for_others;
+use crate::id::SlotId;
+use crate::vault::Vault;
+use crate::vault::error::Error;
+use crate::vault::slot::Lock;
+use crate::vault::slot::Role;
+use crate::vault::slot::Slot;
+
+/// Shows, adds, replaces, takes away and tries people's ways in.
+///
+/// A slot is one way in for one person: a passphrase, a key file, both together, a recovery code, cards
+/// of which some are enough, or somebody's own key.
+#[derive(Args)]
+pub struct SlotArgs {
+    #[command(subcommand)]
+    command: SlotCommand,
+}
+
+#[derive(Subcommand)]
+enum SlotCommand {
+    /// Lists all slots; names are shown to owners only
+    List,
+    /// Adds a slot; takes an owner's key
+    Add(AddArgs),
+    /// Takes a slot away; takes an owner's key
+    Remove(RemoveArgs),
+    /// Gives a slot another secret; takes an owner's key
+    Passwd(PasswdArgs),
+    /// Tries a way in and says what it opens, without showing anything
+    Test,
+}
+
+/// What a slot's holder may do.
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Everything
+    Owner,
+    /// List, verify and restore
+    Reader,
+}
+
+#[derive(Args)]
+struct AddArgs {
+    /// What the slot is called, such as the person's name
+    label: String,
+
+    /// What its holder may do
+    #[arg(long, value_enum, default_value = "reader")]
+    role: RoleArg,
+
+    #[command(flatten)]
+    new: NewWayArgs,
+}
+
+#[derive(Args)]
+struct RemoveArgs {
+    /// The slot's name, or the first digits of its id
+    label: String,
+}
+
+#[derive(Args)]
+struct PasswdArgs {
+    /// The slot's name, or the first digits of its id [default: the slot that is opened]
+    label: Option<String>,
+
+    #[command(flatten)]
+    new: NewWayArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As unlocking; [`Exit::Refused`] if the key is a reader's or the last owner would go.
+pub fn run(context: &Context, args: &SlotArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        SlotCommand::List => list(context),
+        SlotCommand::Add(args) => add(context, args),
+        SlotCommand::Remove(args) => remove(context, args),
+        SlotCommand::Passwd(args) => passwd(context, args),
+        SlotCommand::Test => test(context),
+    }
+}
+
+fn list(context: &Context) -> Result<Exit, Failure> {
+    let vault = context.unlock()?;
+    let own = vault.slot().0.id;
+    for slot in &vault.slots().slots {
+        let label = vault.slot_label(slot.id);
+        if context.output.json {
+            context.json(&json!({
+                "message_type": "slot",
+                "schema": 1,
+                "id": slot.id.to_string(),
+                "label": label,
+                "kind": slot.lock.word(),
+                "role": slot.role.word(),
+                "opened": slot.id == own,
+            }))?;
+            continue;
+        }
+        let label = label.map_or_else(|| "(named to owners only)".to_owned(), one_line);
+        let mark = if slot.id == own { "  (opened now)" } else { "" };
+        let about = about(&slot.lock);
+        context.line(&format!(
+            "{}  {:<6}  {label:<24}  {}{about}{mark}",
+            slot.id.short(),
+            slot.role.word(),
+            slot.lock.word()
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What else a person would want to know of a lock.
+fn about(lock: &Lock) -> String {
+    match lock {
+        Lock::Passphrase(stretch, _) | Lock::Joint(stretch, _) => {
+            let settings = &stretch.settings;
+            format!(" (Argon2id, {} MiB, {} passes)", settings.memory_kib / 1024, settings.passes)
+        }
+        Lock::Cards { threshold, count, .. } => format!(" (any {threshold} of {count})"),
+        Lock::Recipient => " (rests on X-Wing alone)".to_owned(),
+        Lock::KeyFile(_) | Lock::RecoveryCode(_) => String::new(),
+    }
+}
+
+fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
+    check_label(&args.label)?;
+    let mut vault = context.unlock()?;
+    vault.admin()?;
+    // Before anything is asked or written for it.
+    if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
+        return Err(Error::LabelTaken { label: args.label.clone() }.into());
+    }
+    let role = match args.role {
+        RoleArg::Owner => Role::Owner,
+        RoleArg::Reader => Role::Reader,
+    };
+    let fingerprint = vault.log().fingerprint();
+    let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
+    let slot = new.slot(&fingerprint, role, &args.label)?;
+    vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
+    finish(context, &vault)?;
+    let label = one_line(&args.label);
+    let kind = slot.kind();
+    told(context, "slot_added", &args.label, role, kind, &new.keep)?;
+    if !context.output.json {
+        let may = match role {
+            Role::Owner => "everything, with an owner's powers",
+            Role::Reader => "all snapshots of all devices, and changes nothing",
+        };
+        context.line(&format!("{label} opens the vault by {kind}: {may}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    let (id, role, kind, label) = find(&vault, &args.label)?;
+    vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
+    finish(context, &vault)?;
+    told(context, "slot_removed", &label, role, kind, &[])?;
+    if !context.output.json {
+        let label = one_line(&label);
+        context.line(&format!("{label} no longer opens the vault"))?;
+        context.line(&format!(
+            "What {label} could read until now stays readable to whoever has that {kind} and an old copy of \
+             the vault's slot table,"
+        ))?;
+        context.line(&format!(
+            "and so does what is added from now on until the keys change: run `{}`",
+            "strongroom rotate --reencrypt"
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock()?;
+    let wanted = match &args.label {
+        Some(label) => label.clone(),
+        None => vault.slot().0.id.to_string(),
+    };
+    let (id, role, old_kind, label) = find(&vault, &wanted)?;
+    let fingerprint = vault.log().fingerprint();
+    let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
+    let slot = new.slot(&fingerprint, role, &label)?;
+    vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
+    finish(context, &vault)?;
+    told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
+    if !context.output.json {
+        context.line(&format!("{} opens the vault by the new {} only", one_line(&label), slot.kind()))?;
+        context.line(&format!(
+            "The old {old_kind} still opens old copies of the vault, and with them what is added until the keys \
+             change: if it may be known, run `strongroom rotate --reencrypt`"
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn test(context: &Context) -> Result<Exit, Failure> {
+    let vault = context.unlock()?;
+    let (slot, role) = vault.slot();
+    let kind = vault.slots().slots.iter().find(|each| each.id == slot.id).map_or("", |each| each.lock.word());
+    let label = vault.slot_label(slot.id).unwrap_or_default().to_owned();
+    told(context, "slot_opens", &label, role, kind, &[])?;
+    if !context.output.json {
+        let named = if label.is_empty() { slot.id.short() } else { one_line(&label) };
+        context.line(&format!("this {kind} opens slot {named} as {}", role.word()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The slot that a person means: its name, or the first digits of its id.
+///
+/// # Errors
+/// [`Error::NoSuchLabel`] if none or several fit; [`Error::NotOwner`].
+pub fn find(vault: &Vault, wanted: &str) -> Result<(SlotId, Role, &'static str, String), Error> {
+    let admin = vault.admin()?;
+    let label_of =
+        |slot: &Slot| admin.slots.iter().find(|keys| keys.id == slot.id).map(|keys| keys.label.as_str());
+    let slots = &vault.slots().slots;
+    let named = slots.iter().find(|slot| label_of(slot) == Some(wanted));
+    let mut by_id = slots.iter().filter(|slot| wanted.len() >= 4 && slot.id.to_string().starts_with(wanted));
+    let slot = match (named, by_id.next(), by_id.next()) {
+        (Some(slot), ..) | (None, Some(slot), None) => slot,
+        _ => return Err(Error::NoSuchLabel { label: one_line(wanted) }),
+    };
+    Ok((slot.id, slot.role, slot.lock.word(), label_of(slot).unwrap_or_default().to_owned()))
+}
+
+/// What follows every change of keys: older tables go, this machine remembers the new state.
+///
+/// # Errors
+/// If the vault's names can't be listed.
+pub fn finish(context: &Context, vault: &Vault) -> Result<(), Failure> {
+    let leftover = vault.remove_older_generations()?;
+    if leftover.objects > 0 {
+        context.warn(&format!(
+            "the store kept {} older slot tables and rings: whoever reads them and has an old secret opens what \
+             they held; remove them where the store is kept",
+            leftover.objects
+        ));
+    }
+    context.pin_quietly(&context.machine()?, vault.locked());
+    Ok(())
+}
+
+/// The same for programs; the things to keep for people.
+fn told(
+    context: &Context,
+    message: &str,
+    label: &str,
+    role: Role,
+    kind: &str,
+    keep: &[String],
+) -> Result<(), Failure> {
+    if context.output.json {
+        return context.json(&json!({
+            "message_type": message,
+            "schema": 1,
+            "label": label,
+            "role": role.word(),
+            "kind": kind,
+            "keep": keep,
+        }));
+    }
+    for line in keep {
+        context.line(&format!("keep         {line}"))?;
+    }
+    Ok(())
+}

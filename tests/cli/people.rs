@@ -1,0 +1,278 @@
+//! `slot`, `device`, `rotate`, `reencrypt`: people and machines that come and go.
+
+use std::fs;
+
+use crate::bench::Bench;
+
+/// With a vault, and a reader called anna whose key file is `anna.key`.
+fn with_reader() -> Bench {
+    let bench = Bench::with_snapshots();
+    bench
+        .keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"])
+        .ends(0)
+        .says(
+            "keep         the new key file anna.key\n\
+             anna opens the vault by key file: all snapshots of all devices, and changes nothing\n",
+        )
+        .complains("");
+    bench
+}
+
+fn by(bench: &Bench, key: &str, args: &[&str]) -> crate::bench::Run {
+    bench.run_with(args, &[("STRONGROOM_KEY_FILE", key)], b"")
+}
+
+#[test]
+fn slots_are_listed_with_their_names_to_owners_only() {
+    let bench = with_reader();
+    bench.keyed(&["slot", "list"]).ends(0).complains("").says(
+        "ID  owner   owner                     key file  (opened now)\n\
+         ID  owner   recovery code             recovery code\n\
+         ID  reader  anna                      key file\n",
+    );
+    by(&bench, "anna.key", &["slot", "list"]).ends(0).says(
+        "ID  owner   (named to owners only)    key file\n\
+         ID  owner   (named to owners only)    recovery code\n\
+         ID  reader  (named to owners only)    key file  (opened now)\n",
+    );
+    let slots = bench.keyed(&["key", "list", "--json"]).ends(0).json();
+    assert_eq!(slots[2]["label"], "anna");
+    assert_eq!(slots[2]["role"], "reader");
+}
+
+#[test]
+fn a_reader_reads_and_changes_nothing() {
+    let bench = with_reader();
+    by(&bench, "anna.key", &["restore", "latest", "--target", "out"]).ends(0);
+    by(&bench, "anna.key", &["slot", "test"]).ends(0).complains("");
+    let refused = "error: that key may read and verify; this takes an owner's\n  \
+                   hint: ask an owner, or use an owner's key\n";
+    for args in [
+        &["slot", "add", "eve", "--new-key-file", "eve.key"][..],
+        &["slot", "remove", "owner"],
+        &["slot", "passwd", "--new-key-file", "new.key"],
+        &["device", "revoke", "HOST"],
+        &["device", "add"],
+        &["rotate"],
+        &["reencrypt"],
+    ] {
+        by(&bench, "anna.key", args).ends(26).complains(refused);
+    }
+    assert!(!bench.path("eve.key").exists() && !bench.path("new.key").exists());
+}
+
+#[test]
+fn a_slot_that_was_taken_away_opens_nothing_and_the_command_says_what_is_left_to_do() {
+    let bench = with_reader();
+    bench.keyed(&["slot", "remove", "anna"]).ends(0).complains("").says(
+        "anna no longer opens the vault\n\
+         What anna could read until now stays readable to whoever has that key file and an old copy of the vault's \
+         slot table,\n\
+         and so does what is added from now on until the keys change: run `strongroom rotate --reencrypt`\n",
+    );
+    by(&bench, "anna.key", &["snapshots"]).ends(12);
+    bench.keyed(&["slot", "remove", "anna"]).ends(1).complains(
+        "error: nothing in this vault is called anna\n  \
+         hint: `strongroom slot list` and `strongroom device list` show what there is\n",
+    );
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    bench.keyed(&["slot", "remove", "owner"]).ends(26).complains(
+        "error: the vault would be left without an owner\n  \
+         hint: add another owner's slot first: `strongroom slot add`\n",
+    );
+}
+
+#[test]
+fn a_slot_gets_another_secret_and_the_old_one_opens_nothing() {
+    let bench = with_reader();
+    let run = bench.keyed(&["slot", "passwd", "--new-key-file", "new.key"]).ends(0).complains("");
+    assert!(run.out.contains("owner opens the vault by the new key file only\n"), "{}", run.out);
+    bench.keyed(&["snapshots"]).ends(12);
+    by(&bench, "new.key", &["slot", "passwd", "anna", "--recovery-code-out", "anna.code"]).ends(0);
+    by(&bench, "anna.key", &["snapshots"]).ends(12);
+    bench.run(&["slot", "test", "--recovery-code-file", "anna.code"]).ends(0);
+    by(&bench, "new.key", &["slot", "test"])
+        .ends(0)
+        .says("this key file opens slot owner as owner\n")
+        .complains("");
+}
+
+#[test]
+fn names_files_and_kinds_are_checked_before_anything_changes() {
+    let bench = with_reader();
+    let before = crate::bench::tree(&bench.path("vault"));
+    for (args, code, error) in [
+        (
+            &["slot", "add", "anna", "--new-key-file", "second.key"][..],
+            26,
+            "error: anna is the name of another one already\n  hint: choose another name\n",
+        ),
+        (
+            &["slot", "add", "bob", "--recovery-code-out", "code"],
+            26,
+            "error: code exists already, and a secret is never written over a file\n  \
+             hint: name a file that isn't there yet\n",
+        ),
+        (
+            &["slot", "add", "bob", "--new-key-file", "x", "--recovery-code-out", "y"],
+            2,
+            "error: one slot has one way in\n  \
+             hint: a passphrase and a key file together are one; add the others as slots of their own\n",
+        ),
+        (
+            &["slot", "add", "bob"],
+            2,
+            "error: nothing says what the new way in is, and nobody can be asked\n  \
+             hint: give --new-password-file, --new-key-file, --recovery-code-out, --cards or --recipient\n",
+        ),
+    ] {
+        bench.keyed(args).ends(code).complains(error);
+    }
+    bench.keyed(&["slot", "add", "bob", "--recipient", "age1pq1nonsense"]).ends(2);
+    bench.keyed(&["slot", "add", "bob", "--cards", "1/3", "--cards-out", "cards"]).ends(2);
+    bench.write("weak", b"password1\n");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(bench.path("weak"), private).unwrap();
+    bench.keyed(&["slot", "add", "bob", "--new-password-file", "weak"]).ends(26);
+    for absent in ["second.key", "x", "y", "cards"] {
+        assert!(!bench.path(absent).exists(), "{absent}");
+    }
+    assert!(crate::bench::tree(&bench.path("vault")) == before);
+}
+
+#[test]
+fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
+    let bench = Bench::with_snapshots();
+    bench
+        .keyed(&["slot", "add", "board", "--role", "owner", "--cards", "2/3", "--cards-out", "cards"])
+        .ends(0);
+    bench.keyed(&["slot", "add", "others", "--cards", "2/2", "--cards-out", "others"]).ends(0);
+    let card = |number: u8| format!("cards/card-{number}-of-3.txt");
+    let (one, two, three) = (card(1), card(2), card(3));
+    for pair in [[&one, &two], [&two, &three], [&three, &one]] {
+        let args = ["slot", "test", "--card-file", pair[0], "--card-file", pair[1]];
+        bench.run(&args).ends(0).says("this cards opens slot board as owner\n");
+    }
+    bench.run(&["slot", "test", "--card-file", &one]).ends(12).complains(
+        "error: it takes 2 cards, and here are 1\n  hint: give enough cards of one set, each with --card-file\n",
+    );
+    let run =
+        bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(2);
+    assert!(run.err.starts_with("error: the cards are of different sets: "), "{}", run.err);
+    let page = fs::read_to_string(bench.path(&one)).unwrap();
+    let wrong = page.replacen("STRONGROOM-CARD-1:2", "STRONGROOM-CARD-1:3", 1);
+    assert!(wrong != page);
+    bench.write("wrong", wrong.as_bytes());
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(bench.path("wrong"), private).unwrap();
+    bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
+    assert!(bench.path("cards/card-1-of-3.svg").exists());
+}
+
+#[test]
+fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
+    use strongroom::crypto::kem::KemSecretKey;
+    use strongroom::crypto::recipient;
+    let bench = Bench::with_snapshots();
+    let key = KemSecretKey::generate();
+    let recipient = recipient::encode_recipient(&key.public());
+    bench.write("identity", format!("# a comment\n{}\n", *recipient::encode_identity(&key)).as_bytes());
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(bench.path("identity"), private).unwrap();
+    bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0).says(
+        "auditor opens the vault by outside recipient: all snapshots of all devices, and changes nothing\n",
+    );
+    let stranger = bench.path("stranger");
+    fs::create_dir(&stranger).unwrap();
+    let home = [("HOME", stranger.to_str().unwrap())];
+    let run = bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(26);
+    assert!(run.err.contains("hint: give --fingerprint"), "{}", run.err);
+    let status = bench.run(&["status", "--json"]).ends(0).json();
+    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+    let args = ["snapshots", "--identity", "identity", "--fingerprint", &fingerprint];
+    bench.run_with(&args, &home, b"").ends(0);
+    // From then on the machine knows.
+    bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(0);
+    bench.run_with(&["slot", "list", "-i", "identity"], &home, b"").ends(0);
+}
+
+#[test]
+fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
+    let bench = Bench::with_snapshots();
+    let laptop = bench.path("laptop");
+    fs::create_dir(&laptop).unwrap();
+    let home = [("HOME", laptop.to_str().unwrap())];
+    let run = bench.run_with(&["device", "request"], &home, b"").ends(26);
+    assert!(run.err.contains("nobody can be asked whether it is the right one"), "{}", run.err);
+    let status = bench.run(&["status", "--json"]).ends(0).json();
+    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+
+    let ask = ["device", "request", "--name", "anna's laptop", "--fingerprint", &fingerprint, "--json"];
+    let asked = bench.run_with(&ask, &home, b"").ends(0).json();
+    let code = asked[0]["code"].as_str().unwrap().to_owned();
+    // Asking again is the same request.
+    assert_eq!(bench.run_with(&ask, &home, b"").ends(0).json()[0]["code"], code.as_str());
+    let early = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(
+        early.err.starts_with("error: an owner has not approved this device yet (ID)\n"),
+        "{}",
+        early.err
+    );
+
+    let run = bench.keyed(&["device", "approve"]).ends(2);
+    assert!(run.out.ends_with(&format!("  asks with code {code}\n")), "{}", run.out);
+    bench.keyed(&["device", "approve", "000000-000000-0000", "--name", "x"]).ends(1);
+    bench.keyed(&["device", "approve", "12", "--name", "x"]).ends(2);
+    bench.keyed(&["device", "approve", &code.to_lowercase(), "--name", "anna's laptop"]).ends(0).says(
+        "device  anna's laptop (ID)\nIt finds its keys in the vault at its next `strongroom backup PATH`.\n",
+    );
+    bench.keyed(&["device", "approve", &code, "--name", "y"]).ends(1);
+    bench.run_with(&["backup", "source"], &home, b"").ends(0);
+    let listed = bench.keyed(&["device", "list"]).ends(0);
+    assert!(listed.out.contains("ID  anna's laptop: snapshot 1 of DATE TIME, "), "{}", listed.out);
+    assert!(listed.out.contains("          RECEIPT\n"), "{}", listed.out);
+
+    bench.keyed(&["device", "revoke", "anna's laptop"]).ends(0).says(
+        "anna's laptop is shut out; its snapshots up to number 1 stay and can be restored\n\
+         It held no key that reads. Take away its access to the storage too, so that it can't delete: that is done \
+         where the storage is kept\n",
+    );
+    let refused = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(refused.err.starts_with("error: an owner revoked this device (ID)\n"), "{}", refused.err);
+    assert!(bench.keyed(&["device", "list"]).ends(0).out.contains("anna's laptop (revoked)"));
+    bench.keyed(&["snapshots"]).ends(0);
+}
+
+#[test]
+fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
+    let bench = with_reader();
+    bench.keyed(&["rotate"]).ends(0).complains("").says(
+        "Epoch 2 has begun: new keys for reading, for owners and for the authority, in 3 slots\n\
+         1 device will seal under them from the next backup on; nobody has to do anything\n\
+         What was in the vault before stays under the older keys until `strongroom reencrypt` is done\n",
+    );
+    by(&bench, "anna.key", &["restore", "latest", "--target", "one"]).ends(0);
+    bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(0);
+    bench.run(&["backup", "source"]).ends(0);
+
+    let status = bench.run(&["status"]).ends(0);
+    assert!(status.out.contains(" objects still under older keys, "), "{}", status.out);
+
+    let run = bench.keyed(&["reencrypt", "--budget", "0s"]).ends(25);
+    assert!(run.out.ends_with("still under older keys: run `strongroom reencrypt` again\n"), "{}", run.out);
+    let run = bench.keyed(&["reencrypt"]).ends(0).complains("");
+    assert!(
+        run.out
+            .ends_with("No object here is readable with keys of epoch 1 or before; copies elsewhere are\n"),
+        "{}",
+        run.out
+    );
+    assert!(!bench.run(&["status"]).ends(0).out.contains("older keys"));
+    by(&bench, "anna.key", &["restore", "latest~1", "--target", "two"]).ends(0);
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+    bench.run(&["backup", "source"]).ends(0);
+    let again = bench.keyed(&["rotate", "--reencrypt", "--json"]).ends(0).json();
+    assert_eq!(again[0]["epoch"], 3);
+    let last = again.last().unwrap();
+    assert_eq!((last["complete"].as_bool(), last["oldest_epoch"].as_u64()), (Some(true), Some(3)));
+}
