@@ -152,6 +152,7 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
             return Err(failure);
         }
         found += here;
+        snapshots::warn_of_indexes(context, &reader);
         if snapshots::report_damaged(context, &damaged) != Exit::Done {
             exit = Exit::Damaged;
         }

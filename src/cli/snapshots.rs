@@ -23,6 +23,7 @@ use crate::task::browse::Which;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::vault::Vault;
+use crate::vault::error::Error;
 use crate::vault::read::SnapshotReader;
 
 /// Which snapshots count; without any of these, those of all hosts do.
@@ -166,6 +167,19 @@ pub fn report_damaged(context: &Context, damaged: &[Damaged]) -> Exit {
         context.problem(&raw(&each.path), &format!("{what}{} is damaged: {}", shown(&each.path), each.error));
     }
     if damaged.is_empty() { Exit::Done } else { Exit::Damaged }
+}
+
+/// Tells which indexes could not be used. It costs time and no file, so it doesn't count as a failure.
+pub fn warn_of_indexes(context: &Context, reader: &SnapshotReader<'_>) {
+    for error in reader.unusable_indexes() {
+        context.warn(&without_index(error));
+    }
+}
+
+/// What to say of an index that can't be used.
+#[must_use]
+pub fn without_index(error: &Error) -> String {
+    format!("{error}; it is an index, and what it leads to is looked up in the packs")
 }
 
 /// Lists snapshots.

@@ -84,6 +84,7 @@ fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit,
             context.line(&format!("stored    {}", render::size(stats.bytes_stored)))?;
         }
     }
+    snapshots::warn_of_indexes(context, &reader);
     Ok(snapshots::report_damaged(context, &damaged))
 }
 

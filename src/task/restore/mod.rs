@@ -64,6 +64,7 @@ use crate::tree::place::Overwrite;
 use crate::tree::place::Policy;
 use crate::tree::place::Run;
 use crate::tree::place::Target;
+use crate::vault::error::Error as VaultError;
 use crate::vault::read::SnapshotReader;
 
 /// How many batches are executed at once: the second keeps the threads busy while the first ends.
@@ -115,6 +116,8 @@ pub struct Summary {
     pub damaged: Vec<Damaged>,
     /// How many there are.
     pub damaged_count: u64,
+    /// Indexes of the snapshot that can't be used: what they lead to was found in the packs themselves.
+    pub unusable_indexes: Vec<Arc<VaultError>>,
     /// Entries that could not be written to the target; each was an event.
     pub problems: u64,
     /// Whether an interrupted restore went on.
@@ -133,7 +136,7 @@ pub struct Summary {
 /// goes on from there. [`Error::Refused`] if there isn't room for the files, or for patterns together
 /// with deletion. [`Error::Target`] if the target can't be had or is full. [`Error::Vault`] or
 /// [`Error::Node`] if what leads to the subpath is damaged, or nothing stands there. What is damaged
-/// below it is no error but in the [`Summary`].
+/// below it, or an index that can't be used, is no error but in the [`Summary`].
 pub fn restore(
     reader: &SnapshotReader<'_>,
     target: &Path,
@@ -289,6 +292,7 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
             dropped: self.target.dropped(),
             damaged: mem::take(&mut *damaged),
             damaged_count: told(&counters.damaged),
+            unusable_indexes: self.reader.unusable_indexes().cloned().collect(),
             problems: told(&counters.problems),
             resumed: self.target.is_resumed(),
             dry_run: self.options.policy.dry_run,

@@ -1,13 +1,18 @@
 //! Asking one index object, whole or where a look-up leads.
 
+use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use crate::id::DeviceId;
 use crate::id::Digest;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::SEGMENT_BYTES;
 use crate::vault::Vault;
+use crate::vault::body::IndexRef;
 use crate::vault::error::Error;
+use crate::vault::history::History;
 use crate::vault::history::Located;
 use crate::vault::index;
 use crate::vault::index::Index;
@@ -21,30 +26,65 @@ const LOOKUPS_BEFORE_WHOLE: usize = 32;
 
 /// A part of an index: one object, read whole or where a look-up leads.
 pub(super) struct IndexPart {
-    pub(super) located: Located,
-    pub(super) first: index::Prefix,
-    pub(super) segments: OnceLock<Segments>,
-    pub(super) whole: OnceLock<Index>,
-    pub(super) lookups: std::sync::atomic::AtomicUsize,
+    listed: Digest,
+    first: index::Prefix,
+    segments: OnceLock<Segments>,
+    whole: OnceLock<Index>,
+    lookups: AtomicUsize,
+    /// Why it can't be used. It isn't read again then: every look-up would fail in the same way.
+    unusable: OnceLock<Arc<Error>>,
 }
 
 impl IndexPart {
-    pub(super) fn find(
+    pub(super) fn new(reference: &IndexRef) -> Self {
+        Self {
+            listed: reference.name,
+            first: reference.first,
+            segments: OnceLock::new(),
+            whole: OnceLock::new(),
+            lookups: AtomicUsize::new(0),
+            unusable: OnceLock::new(),
+        }
+    }
+
+    /// The first id that may be in it.
+    pub(super) fn first(&self) -> &index::Prefix {
+        &self.first
+    }
+
+    /// Why it can't be used, if a look-up has found that out.
+    pub(super) fn unusable(&self) -> Option<&Arc<Error>> {
+        self.unusable.get()
+    }
+
+    /// The listed name of the pack that holds a chunk; nothing if it doesn't know the chunk, or if it
+    /// can't be used.
+    pub(super) fn find(&self, vault: &Vault, history: &History, wanted: &index::Prefix) -> Option<Digest> {
+        if let Some(whole) = self.whole.get() {
+            return whole.find(wanted);
+        }
+        if self.unusable.get().is_some() {
+            return None;
+        }
+        self.read_and_find(vault, history, wanted).unwrap_or_else(|error| {
+            self.unusable.get_or_init(|| Arc::new(error));
+            None
+        })
+    }
+
+    fn read_and_find(
         &self,
         vault: &Vault,
-        device: DeviceId,
+        history: &History,
         wanted: &index::Prefix,
     ) -> Result<Option<Digest>, Error> {
-        let lookups = self.lookups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let small = u64::from(self.located.length) <= INDEX_WHOLE_BYTES;
-        if let Some(whole) = self.whole.get() {
-            return Ok(whole.find(wanted));
-        }
-        if small || lookups >= LOOKUPS_BEFORE_WHOLE {
-            let whole = vault.index(device, &self.located)?;
+        let located = history.locate(vault.log(), self.listed)?;
+        let lookups = self.lookups.fetch_add(1, Ordering::Relaxed);
+        if u64::from(located.length) <= INDEX_WHOLE_BYTES || lookups >= LOOKUPS_BEFORE_WHOLE {
+            let whole = vault.index(history.device(), &located)?;
             return Ok(self.whole.get_or_init(|| whole).find(wanted));
         }
-        self.find_lazily(vault, device, wanted)
+        self.find_lazily(vault, history.device(), &located, wanted)
     }
 
     /// Ids are evenly spread, so where one stands can be guessed to within a segment or two.
@@ -52,12 +92,13 @@ impl IndexPart {
         &self,
         vault: &Vault,
         device: DeviceId,
+        located: &Located,
         wanted: &index::Prefix,
     ) -> Result<Option<Digest>, Error> {
         let segments = match self.segments.get() {
             Some(segments) => segments,
             None => {
-                let loaded = Segments::load(vault, device, &self.located, Kind::Index)?;
+                let loaded = Segments::load(vault, device, located, Kind::Index)?;
                 self.segments.get_or_init(|| loaded)
             }
         };

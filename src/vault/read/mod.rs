@@ -2,13 +2,13 @@
 
 mod lookup;
 mod pack;
+mod rebuilt;
 mod recent;
 mod segments;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use crate::crypto::digest;
@@ -31,6 +31,7 @@ use crate::vault::read::lookup::IndexPart;
 use crate::vault::read::recent::Recent;
 
 pub use crate::vault::read::pack::PackReader;
+pub use crate::vault::read::rebuilt::Rebuilt;
 
 /// How many packs' directories are kept: some 50 KB each.
 const PACKS_KEPT: usize = 192;
@@ -55,7 +56,7 @@ pub struct SnapshotReader<'a> {
 }
 
 impl<'a> SnapshotReader<'a> {
-    /// Opens a snapshot's body and finds its indexes.
+    /// Opens a snapshot's body. Indexes are read when they are asked.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Store`] of the body.
@@ -63,13 +64,7 @@ impl<'a> SnapshotReader<'a> {
         let body = vault.body(&history, snapshot)?;
         let mut indexes: Vec<Vec<IndexPart>> = Vec::new();
         for reference in &body.indexes {
-            let part = IndexPart {
-                located: history.locate(vault.log(), reference.name)?,
-                first: reference.first,
-                segments: OnceLock::new(),
-                whole: OnceLock::new(),
-                lookups: std::sync::atomic::AtomicUsize::new(0),
-            };
+            let part = IndexPart::new(reference);
             match indexes.last_mut() {
                 Some(parts) if reference.first != [0; 16] => parts.push(part),
                 _ => indexes.push(vec![part]),
@@ -114,44 +109,67 @@ impl<'a> SnapshotReader<'a> {
 
     /// Finds the pack that holds a chunk, and the chunk's place in it.
     ///
+    /// An index that is damaged or missing is passed over ([`SnapshotReader::unusable_indexes`]); for a
+    /// chunk that no other knows, the directories of all packs are read, once. Where an index leads to a
+    /// pack that can't be read, another index may know the chunk in another pack.
+    ///
     /// # Errors
-    /// [`Error::Damaged`] naming the body if no index knows the chunk; as reading index and pack does.
+    /// [`Error::Unindexed`] if an index can't be used and no pack has the chunk; [`Error::Damaged`] naming
+    /// the body if all can and none knows it; as reading a pack does.
     pub fn find(&self, id: &ChunkId) -> Result<(Arc<PackReader>, ChunkPlace), Error> {
         let wanted = index::prefix(id);
-        for parts in &self.indexes {
-            let Some(listed) = self.find_in(parts, &wanted)? else { continue };
-            let pack = self.pack(&listed)?;
-            return match pack.directory.find(id) {
-                Some(place) => Ok((pack, place)),
-                None => Err(pack.segments.damaged(&"a chunk that the index finds here isn't in it")),
+        let mut first_error = None;
+        for listed in self.indexes.iter().filter_map(|parts| self.ask(parts, &wanted)) {
+            match self.find_in(&listed, id) {
+                Ok(found) => return Ok(found),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        if let Some(unusable) = self.unusable_indexes().next() {
+            let found = self.rebuilt().find(id);
+            return match found.map(|listed| self.find_in(&listed, id)).find(Result::is_ok) {
+                Some(found) => found,
+                None => Err(first_error.unwrap_or_else(|| Error::Unindexed(Arc::clone(unusable)))),
             };
         }
-        let name = Place::Pack { device: self.history.device(), digest: self.snapshot.header.body }.name();
-        Err(Error::Damaged { name, what: "no index of its snapshot knows one of its chunks".to_owned() })
+        Err(first_error.unwrap_or_else(|| {
+            let body = self.snapshot.header.body;
+            let name = Place::Pack { device: self.history.device(), digest: body }.name();
+            Error::Damaged { name, what: "no index of its snapshot knows one of its chunks".to_owned() }
+        }))
+    }
+
+    /// Why indexes of this snapshot can't be used, of those that were asked so far. What they would lead
+    /// to is found in the packs all the same.
+    pub fn unusable_indexes(&self) -> impl Iterator<Item = &Arc<Error>> {
+        self.indexes.iter().flatten().filter_map(IndexPart::unusable)
     }
 
     /// Whether the snapshot's indexes agree that a chunk is in the pack that a header lists as `pack`:
     /// one of them says so at least, and none says otherwise.
-    ///
-    /// # Errors
-    /// As reading an index does.
-    pub fn indexes_agree(&self, wanted: &index::Prefix, pack: &Digest) -> Result<bool, Error> {
-        let mut is_known = false;
-        for parts in &self.indexes {
-            match self.find_in(parts, wanted)? {
-                Some(listed) if listed == *pack => is_known = true,
-                Some(_) => return Ok(false),
-                None => {}
-            }
-        }
-        Ok(is_known)
+    #[must_use]
+    pub fn indexes_agree(&self, wanted: &index::Prefix, pack: &Digest) -> bool {
+        let mut said = self.indexes.iter().filter_map(|parts| self.ask(parts, wanted)).peekable();
+        said.peek().is_some() && said.all(|listed| listed == *pack)
+    }
+
+    fn rebuilt(&self) -> &Rebuilt {
+        self.history.rebuilt.get_or_init(|| Rebuilt::load(self.vault, &self.history))
     }
 
     /// Asks one index, which may be in several parts.
-    fn find_in(&self, parts: &[IndexPart], wanted: &index::Prefix) -> Result<Option<Digest>, Error> {
-        let at = parts.partition_point(|part| part.first <= *wanted);
-        let Some(part) = at.checked_sub(1).and_then(|at| parts.get(at)) else { return Ok(None) };
-        part.find(self.vault, self.history.device(), wanted)
+    fn ask(&self, parts: &[IndexPart], wanted: &index::Prefix) -> Option<Digest> {
+        let at = parts.partition_point(|part| part.first() <= wanted);
+        let part = parts.get(at.checked_sub(1)?)?;
+        part.find(self.vault, &self.history, wanted)
+    }
+
+    fn find_in(&self, listed: &Digest, id: &ChunkId) -> Result<(Arc<PackReader>, ChunkPlace), Error> {
+        let pack = self.pack(listed)?;
+        match pack.directory.find(id) {
+            Some(place) => Ok((pack, place)),
+            None => Err(pack.segments.damaged(&"a chunk that the index finds here isn't in it")),
+        }
     }
 
     fn pack(&self, listed: &Digest) -> Result<Arc<PackReader>, Error> {
