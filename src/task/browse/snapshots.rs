@@ -1,6 +1,7 @@
 //! Which snapshots there are, and which one a person means.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
@@ -13,77 +14,82 @@ use crate::vault::header::Snapshot;
 use crate::vault::history::History;
 use crate::vault::read::SnapshotReader;
 
-/// A snapshot and what is known of it.
-pub struct Listed {
+/// A snapshot as its header tells of it, and its body once that is asked for.
+pub struct Listed<'v> {
+    vault: &'v Vault,
     /// Whose it is.
     pub device: DeviceId,
     /// The device's verified chain, which it is part of.
     pub history: Arc<History>,
     /// Its header.
     pub snapshot: Snapshot,
-    /// Its body: not there if it is forgotten, damaged or missing.
-    pub body: Option<Body>,
     /// Whether an owner has forgotten it; it may still be there to be read.
     pub forgotten: bool,
-    /// Why there is no body, though it isn't forgotten.
-    pub error: Option<VaultError>,
+    body: OnceLock<Result<Body, VaultError>>,
 }
 
-impl Listed {
-    /// When the backup began, in nanoseconds since 1970 UTC; of one without a body, when it ended.
+impl Listed<'_> {
+    /// When the backup began, in nanoseconds since 1970 UTC.
     #[must_use]
     pub fn time(&self) -> u64 {
-        self.body.as_ref().map_or(self.snapshot.header.time, |body| body.begun)
+        self.snapshot.header.time
+    }
+
+    /// Its body, read when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`Vault::body`].
+    pub fn body(&self) -> Result<&Body, &VaultError> {
+        self.body.get_or_init(|| self.vault.body(&self.history, &self.snapshot)).as_ref()
     }
 }
 
 /// All snapshots of a vault.
-pub struct Listing {
+pub struct Listing<'v> {
     /// Oldest first; those of one time by device and place in its chain.
-    pub snapshots: Vec<Listed>,
+    pub snapshots: Vec<Listed<'v>>,
     /// Devices whose chains can't be read or don't verify; none of their snapshots is listed.
     pub broken: Vec<(DeviceId, VaultError)>,
 }
 
-/// Reads the chains of all devices, and the bodies of all snapshots that aren't forgotten.
+impl Listing<'_> {
+    /// Reads the bodies of all snapshots that aren't forgotten, at once: for whoever needs them all.
+    pub fn read_bodies(&self) {
+        self.snapshots.par_iter().filter(|listed| !listed.forgotten).for_each(|listed| {
+            // Whoever asks for it is told if it can't be read.
+            let _ = listed.body();
+        });
+    }
+}
+
+/// Reads the chains of all devices; bodies are read when they are asked for.
 ///
-/// A chain or a body that is damaged is told and stops nothing.
+/// A chain that is damaged is told and stops nothing.
 #[must_use]
-pub fn snapshots(vault: &Vault) -> Listing {
+pub fn snapshots(vault: &Vault) -> Listing<'_> {
     let devices: Vec<DeviceId> = vault.log().devices().keys().copied().collect();
     let chains: Vec<_> = devices
         .into_par_iter()
         .map(|device| (device, vault.locked().history(device).map(Arc::new)))
         .collect();
     let mut listing = Listing { snapshots: Vec::new(), broken: Vec::new() };
-    let mut found = Vec::new();
     for (device, chain) in chains {
         match chain {
             Err(error) => listing.broken.push((device, error)),
             Ok(history) => {
-                let all = history.snapshots().iter().cloned();
-                found.extend(all.map(|snapshot| (Arc::clone(&history), snapshot)));
+                listing.snapshots.extend(history.snapshots().iter().map(|snapshot| Listed {
+                    vault,
+                    device,
+                    history: Arc::clone(&history),
+                    snapshot: snapshot.clone(),
+                    forgotten: vault.log().is_forgotten(device, snapshot.header.seq),
+                    body: OnceLock::new(),
+                }));
             }
         }
     }
-    listing.snapshots =
-        found.into_par_iter().map(|(history, snapshot)| look_at(vault, history, snapshot)).collect();
     listing.snapshots.sort_by_key(|listed| (listed.time(), listed.device, listed.snapshot.header.seq));
     listing
-}
-
-fn look_at(vault: &Vault, history: Arc<History>, snapshot: Snapshot) -> Listed {
-    let device = history.device();
-    let forgotten = vault.log().is_forgotten(device, snapshot.header.seq);
-    let (body, error) = if forgotten {
-        (None, None)
-    } else {
-        match vault.body(&history, &snapshot) {
-            Ok(body) => (Some(body), None),
-            Err(error) => (None, Some(error)),
-        }
-    };
-    Listed { device, history, snapshot, body, forgotten, error }
 }
 
 /// Which snapshot is meant.
@@ -136,15 +142,17 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Whether `listed` passes. One without a body passes only if nothing is asked that it would tell.
+    /// Whether `listed` passes; its body is read only if one of these asks for what it tells. One whose
+    /// body can't be read doesn't pass then.
     #[must_use]
-    pub fn pass(&self, listed: &Listed) -> bool {
+    pub fn pass(&self, listed: &Listed<'_>) -> bool {
         if self.before.is_some_and(|before| listed.time() > before) {
             return false;
         }
-        let Some(body) = &listed.body else {
-            return self.hosts.is_empty() && self.tags.is_empty() && self.paths.is_empty();
-        };
+        if self.hosts.is_empty() && self.tags.is_empty() && self.paths.is_empty() {
+            return true;
+        }
+        let Ok(body) = listed.body() else { return false };
         (self.hosts.is_empty() || self.hosts.contains(&body.host))
             && (self.tags.is_empty()
                 || self.tags.iter().any(|set| set.iter().all(|tag| body.tags.contains(tag))))
@@ -152,24 +160,29 @@ impl Filters {
     }
 }
 
-/// Chooses one snapshot.
+/// Chooses one snapshot. Time and id stand in headers; only as many bodies are read as `filters` ask for,
+/// from the newest on.
 ///
 /// The newest is chosen even if its body is damaged, unless a filter asks what the body would tell: a
 /// person must not be handed an older one unawares. Forgotten ones are chosen only by their id.
 ///
 /// # Errors
 /// [`VaultError::NoSuchSnapshot`].
-pub fn choose<'l>(listed: &'l [Listed], which: &Which, filters: &Filters) -> Result<&'l Listed, Error> {
-    let passing = listed.iter().filter(|listed| filters.pass(listed));
+pub fn choose<'l, 'v>(
+    listed: &'l [Listed<'v>],
+    which: &Which,
+    filters: &Filters,
+) -> Result<&'l Listed<'v>, Error> {
     let none = |ambiguous| Err(Error::Vault(VaultError::NoSuchSnapshot { wanted: which.words(), ambiguous }));
     match which {
         Which::Latest { back } => {
-            let newest_first = passing.filter(|listed| !listed.forgotten).collect::<Vec<_>>();
-            newest_first.into_iter().rev().nth(*back).map_or_else(|| none(false), Ok)
+            let mut newest_first =
+                listed.iter().rev().filter(|listed| !listed.forgotten && filters.pass(listed));
+            newest_first.nth(*back).map_or_else(|| none(false), Ok)
         }
         Which::Id(digits) => {
-            let fits = |listed: &&Listed| listed.snapshot.id().to_string().starts_with(digits.as_str());
-            let mut fitting = passing.filter(fits);
+            let fits = |listed: &&Listed<'_>| listed.snapshot.id().to_string().starts_with(digits.as_str());
+            let mut fitting = listed.iter().filter(fits).filter(|listed| filters.pass(listed));
             match (fitting.next(), fitting.next()) {
                 (Some(listed), None) => Ok(listed),
                 (None, _) => none(false),
@@ -179,10 +192,14 @@ pub fn choose<'l>(listed: &'l [Listed], which: &Which, filters: &Filters) -> Res
     }
 }
 
-/// Opens a snapshot to be read.
+/// Opens a snapshot to be read; a body that was read to choose it isn't read again.
 ///
 /// # Errors
 /// [`Error::Vault`] of its body.
-pub fn reader<'v>(vault: &'v Vault, listed: &Listed) -> Result<SnapshotReader<'v>, Error> {
-    Ok(SnapshotReader::load(vault, Arc::clone(&listed.history), &listed.snapshot)?)
+pub fn reader<'v>(vault: &'v Vault, listed: &Listed<'_>) -> Result<SnapshotReader<'v>, Error> {
+    let history = Arc::clone(&listed.history);
+    Ok(match listed.body.get() {
+        Some(Ok(body)) => SnapshotReader::new(vault, history, &listed.snapshot, body.clone()),
+        _ => SnapshotReader::load(vault, history, &listed.snapshot)?,
+    })
 }

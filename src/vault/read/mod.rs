@@ -62,6 +62,12 @@ impl<'a> SnapshotReader<'a> {
     /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Store`] of the body.
     pub fn load(vault: &'a Vault, history: Arc<History>, snapshot: &Snapshot) -> Result<Self, Error> {
         let body = vault.body(&history, snapshot)?;
+        Ok(Self::new(vault, history, snapshot, body))
+    }
+
+    /// The same with the snapshot's body at hand.
+    #[must_use]
+    pub fn new(vault: &'a Vault, history: Arc<History>, snapshot: &Snapshot, body: Body) -> Self {
         let mut indexes: Vec<Vec<IndexPart>> = Vec::new();
         for reference in &body.indexes {
             let part = IndexPart::new(reference);
@@ -70,7 +76,7 @@ impl<'a> SnapshotReader<'a> {
                 _ => indexes.push(vec![part]),
             }
         }
-        Ok(Self {
+        Self {
             namer: vault.namer(history.device()),
             vault,
             history,
@@ -80,7 +86,7 @@ impl<'a> SnapshotReader<'a> {
             packs: Mutex::new(Recent::new(PACKS_KEPT)),
             blocks: Mutex::new(Recent::new(BLOCKS_KEPT)),
             found: Mutex::new(HashMap::new()),
-        })
+        }
     }
 
     /// The header.
