@@ -20,6 +20,7 @@ use strongroom::seal::pseal::Kind;
 use strongroom::store::Memory;
 use strongroom::store::State;
 use strongroom::store::Store;
+use strongroom::task::error::Error as TaskError;
 use strongroom::task::verify::Class;
 use strongroom::task::verify::Problem;
 use strongroom::task::verify::ReadData;
@@ -369,8 +370,8 @@ fn every_damage_of_a_pack_index_or_body_is_named_with_what_it_costs() {
                 assert_eq!(findings(&report), expected, "{about}");
                 assert_eq!(report.class(), Some(Class::Integrity), "{about}");
                 let finding = &report.findings.list()[0];
-                // A longer pack still has in it what it had; other kinds are only ever read whole.
-                let is_harmless = kind == Kind::Data && damage == Damage::Extend;
+                // A longer pack still has in it what it had; what an index says stands in the packs too.
+                let is_harmless = kind == Kind::Index || (kind == Kind::Data && damage == Damage::Extend);
                 assert_eq!(finding.lost_total == 0, is_harmless, "{about}");
                 assert_eq!(finding.lost_total, finding.lost.len() as u64);
                 if kind == Kind::Body {
@@ -388,6 +389,69 @@ fn every_damage_of_a_pack_index_or_body_is_named_with_what_it_costs() {
             }
         }
     }
+}
+
+/// The newest index of the newest snapshot.
+fn newest_index(case: &Case) -> ObjectName {
+    let vault = case.site.unlock();
+    let device = *vault.log().devices().keys().next().unwrap();
+    let history = vault.locked().history(device).unwrap();
+    let body = vault.body(&history, history.snapshots().last().unwrap()).unwrap();
+    assert!(body.indexes.len() > 1, "there are others");
+    Place::Pack { device, digest: body.indexes[0].name }.name()
+}
+
+/// Restores the newest snapshot, and tells what of its indexes could not be used.
+fn restore_without_indexes(case: &Case, name: &str) -> BTreeSet<String> {
+    let (summary, target) = case.site.restore_latest(case.source.path(), name);
+    assert_eq!((summary.damaged_count, summary.problems), (0, 0), "{name}");
+    assert_eq!(harness::describe(&target), harness::describe(case.source.path()), "{name}");
+    let unusable = summary.unusable_indexes.iter().map(|error| match &**error {
+        Error::Damaged { name, .. } | Error::Missing { name } => name.to_string(),
+        error => panic!("{name}: {error}"),
+    });
+    unusable.collect()
+}
+
+#[test]
+fn a_lost_index_costs_no_file_and_is_told() {
+    let (case, other) = (Case::new(), Case::new());
+    assert_eq!(restore_without_indexes(&case, "whole"), BTreeSet::new());
+    let newest = newest_index(&case);
+    for (number, damage) in DAMAGES.into_iter().enumerate() {
+        case.reset();
+        apply(&case, &other, &newest, damage);
+        let unusable = restore_without_indexes(&case, &format!("newest {number}"));
+        assert_eq!(unusable, BTreeSet::from([newest.to_string()]), "{damage:?}");
+    }
+    case.reset();
+    let all = case.sealed(Kind::Index);
+    all.iter().for_each(|name| case.memory.remove(name).unwrap());
+    let names: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(restore_without_indexes(&case, "none"), names);
+    let report = case.private(&ReadData::All);
+    assert_eq!(report.walked.unwrap().snapshots, 2);
+    assert_eq!(report.findings.list().iter().map(|finding| finding.lost_total).sum::<u64>(), 0);
+    // The next backup brings what snapshots are found by from then on.
+    case.site.backup(case.source.path()).unwrap();
+    restore_without_indexes(&case, "next");
+}
+
+#[test]
+fn without_an_index_a_lost_pack_costs_what_is_in_it_and_no_more() {
+    let case = Case::new();
+    let mut packs = case.sealed(Kind::Data);
+    packs.sort_by_key(|name| std::cmp::Reverse(case.bytes(name).len()));
+    case.memory.remove(&packs[0]).unwrap();
+    case.sealed(Kind::Index).iter().for_each(|name| case.memory.flip(name, 2_000 * 8));
+    let (summary, target) = case.site.restore_latest(case.source.path(), "rest");
+    let lost: Vec<_> = summary.damaged.iter().map(|damaged| damaged.path.last().unwrap()).collect();
+    assert_eq!(
+        lost.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(),
+        [&b"photo.jpg"[..], b"table.csv"]
+    );
+    assert!(matches!(&*summary.damaged[0].error, TaskError::Vault(Error::Unindexed(_))));
+    assert!(target.join("sub/scan.tif").exists() && target.join("notes.txt").exists());
 }
 
 #[test]

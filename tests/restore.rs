@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +20,7 @@ use std::sync::atomic::Ordering;
 use strongroom::observe::Event;
 use strongroom::observe::Observer;
 use strongroom::observe::Silent;
+use strongroom::seal::pseal::Kind;
 use strongroom::task::browse;
 use strongroom::task::browse::At;
 use strongroom::task::browse::Change;
@@ -35,6 +37,7 @@ use strongroom::vault::read::SnapshotReader;
 
 use support::Item;
 use support::TestVault;
+use support::Watched;
 use support::What;
 use support::chunks;
 use support::damage;
@@ -528,10 +531,40 @@ fn snapshots_are_chosen_by_age_id_host_and_tag() {
         strongroom::vault::name::Place::Pack { device: all[2].device, digest: all[2].snapshot.header.body };
     vault.store.flip(&body.name(), 20_000);
     let listing = browse::snapshots(&opened);
-    assert!(listing.snapshots[2].body.is_none() && listing.snapshots[2].error.is_some());
+    assert!(listing.snapshots[2].body().is_err());
     let chosen = browse::choose(&listing.snapshots, &Which::Latest { back: 0 }, &any).unwrap();
     assert_eq!(chosen.snapshot.header.seq, 3);
     assert!(browse::reader(&opened, chosen).is_err());
+}
+
+#[test]
+fn a_snapshot_is_chosen_with_as_few_bodies_read_as_that_takes() {
+    let store = Arc::new(Watched::default());
+    let mut vault = TestVault::with_store(Arc::<Watched>::clone(&store));
+    for number in 0..6 {
+        vault.snapshot(&[file("f", [number])], if number == 2 { "b" } else { "a" }, &["x"]);
+    }
+    let opened = vault.open();
+    let ids: Vec<String> =
+        browse::snapshots(&opened).snapshots.iter().map(|listed| listed.snapshot.id().to_string()).collect();
+    let host = |host: &str| Filters { hosts: vec![host.to_owned()], ..Filters::default() };
+    let any = Filters::default;
+    for (which, filters, seq, bodies) in [
+        ("latest", any(), 6, 1),
+        ("latest~4", any(), 2, 1),
+        (&ids[0], any(), 1, 1),
+        ("latest", host("a"), 6, 1),
+        ("latest", host("b"), 3, 4),
+        ("latest~1", host("a"), 5, 2),
+        (&ids[4], host("a"), 5, 1),
+    ] {
+        store.forget();
+        let listing = browse::snapshots(&opened);
+        assert_eq!(store.read(Kind::Body), 0);
+        let chosen = browse::choose(&listing.snapshots, &Which::parse(which).unwrap(), &filters).unwrap();
+        assert_eq!(browse::reader(&opened, chosen).unwrap().snapshot().header.seq, seq, "{which}");
+        assert_eq!(store.read(Kind::Body), bodies, "{which} {filters:?}");
+    }
 }
 
 #[test]

@@ -161,5 +161,7 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, Failure> {
         lines.finish()?;
         context.note(&format!("added {}, removed {}, changed {changed}", added.words(), removed.words()));
     }
+    snapshots::warn_of_indexes(context, &before);
+    snapshots::warn_of_indexes(context, &after);
     Ok(snapshots::report_damaged(context, &damaged))
 }

@@ -77,6 +77,7 @@ pub fn run(context: &Context, args: &DumpArgs) -> Result<Exit, Failure> {
             context.note(&format!("{} is in {}", shown(&path), one_line(&target.to_string_lossy())));
         }
     }
+    snapshots::warn_of_indexes(context, &reader);
     Ok(Exit::Done)
 }
 

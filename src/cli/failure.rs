@@ -160,6 +160,9 @@ impl From<&vault::error::Error> for Failure {
         use vault::error::Error;
         let (exit, hint) = match error {
             Error::Store(error) => return error.into(),
+            Error::Unindexed(index) => {
+                return Self { message: chain(error), ..Self::from(&**index) };
+            }
             Error::NoVault { .. } => (
                 Exit::NoVault,
                 "give its place with `--vault` or STRONGROOM_VAULT; `strongroom init` makes a new one",

@@ -108,11 +108,12 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
     let filters = args.filters.filters()?;
     let vault = context.unlock()?;
     let (listing, is_whole) = snapshots::listing(context, &vault);
-    let mut places: Vec<(&Listed, TreePath)> = Vec::new();
+    let mut places: Vec<(&Listed<'_>, TreePath)> = Vec::new();
     for part in &parts {
         places.push((browse::choose(&listing.snapshots, &part.which, &filters)?, part.path.clone()));
     }
     if parts.is_empty() {
+        listing.read_bodies();
         let all = listing.snapshots.iter().rev().filter(|listed| !listed.forgotten && filters.pass(listed));
         places.extend(all.map(|listed| (listed, TreePath::root())));
     }
@@ -152,6 +153,7 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
             return Err(failure);
         }
         found += here;
+        snapshots::warn_of_indexes(context, &reader);
         if snapshots::report_damaged(context, &damaged) != Exit::Done {
             exit = Exit::Damaged;
         }

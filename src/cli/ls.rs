@@ -85,6 +85,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Failure> {
         return Err(failure);
     }
     lines.finish()?;
+    snapshots::warn_of_indexes(context, &reader);
     Ok(snapshots::report_damaged(context, &damaged))
 }
 

@@ -97,8 +97,9 @@ enum OverwriteArg {
 /// Runs the command.
 ///
 /// # Errors
-/// What opening the vault and the target say. [`Exit::Damaged`] at the end if some files are damaged,
-/// [`Exit::Failed`] if some could not be written.
+/// What opening the vault and the target say. [`Exit::Damaged`] at the end if some files are damaged, or
+/// if none is and an index is: somebody should look at that vault. [`Exit::Failed`] if some could not be
+/// written.
 pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
     let part = Part::parse(args.snapshot.clone())?;
     let options = Options { subpath: part.path, policy: policy(args), selection: selection(args)? };
@@ -113,6 +114,9 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
             &snapshots::raw(&each.path),
             &format!("{} is damaged and was not restored: {}", snapshots::shown(&each.path), each.error),
         );
+    }
+    for error in &summary.unusable_indexes {
+        context.warn(&snapshots::without_index(error));
     }
     // Whether or not anybody reads what is told, the exit code says how it ended.
     let told = tell(context, args, &summary, &reader.snapshot().id().to_string());
@@ -133,6 +137,14 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
             format!("{number} could not be written; the rest was restored"),
         )
         .hint("run the same command with `--overwrite if-changed` once the reasons above are gone"));
+    }
+    if !summary.unusable_indexes.is_empty() {
+        told?;
+        return Err(Failure::new(
+            Exit::Damaged,
+            "the vault is damaged; everything asked for was restored all the same",
+        )
+        .hint("`strongroom verify --read-all` tells whether anything else is"));
     }
     told.map(|()| Exit::Done)
 }
@@ -240,6 +252,7 @@ fn as_json(summary: &Summary, snapshot: &str) -> serde_json::Value {
         "bytes_restored": summary.bytes,
         "hard_links": summary.hard_links,
         "damaged": summary.damaged_count,
+        "damaged_indexes": summary.unusable_indexes.len(),
         "errors": summary.problems,
         "resumed": summary.resumed,
         "dropped": {

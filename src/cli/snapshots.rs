@@ -23,6 +23,7 @@ use crate::task::browse::Which;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::vault::Vault;
+use crate::vault::error::Error;
 use crate::vault::read::SnapshotReader;
 
 /// Which snapshots count; without any of these, those of all hosts do.
@@ -127,7 +128,7 @@ pub fn raw(path: &TreePath) -> Vec<u8> {
 
 /// All snapshots, with a warning for each device whose chain is broken.
 #[must_use]
-pub fn listing(context: &Context, vault: &Vault) -> (Listing, bool) {
+pub fn listing<'v>(context: &Context, vault: &'v Vault) -> (Listing<'v>, bool) {
     let listing = browse::snapshots(vault);
     for (device, error) in &listing.broken {
         context.warn(&format!("snapshots of device {} are not listed: {error}", device.short()));
@@ -152,7 +153,7 @@ pub fn choose<'v>(
     context.note(&format!(
         "snapshot {} of {}, {}",
         listed.snapshot.id().short(),
-        listed.body.as_ref().map_or_else(String::new, |body| printable(body.host.as_bytes())),
+        printable(reader.body().host.as_bytes()),
         render::local_time(listed.time())
     ));
     Ok(reader)
@@ -166,6 +167,19 @@ pub fn report_damaged(context: &Context, damaged: &[Damaged]) -> Exit {
         context.problem(&raw(&each.path), &format!("{what}{} is damaged: {}", shown(&each.path), each.error));
     }
     if damaged.is_empty() { Exit::Done } else { Exit::Damaged }
+}
+
+/// Tells which indexes could not be used. It costs time and no file, so it doesn't count as a failure.
+pub fn warn_of_indexes(context: &Context, reader: &SnapshotReader<'_>) {
+    for error in reader.unusable_indexes() {
+        context.warn(&without_index(error));
+    }
+}
+
+/// What to say of an index that can't be used.
+#[must_use]
+pub fn without_index(error: &Error) -> String {
+    format!("{error}; it is an index, and what it leads to is looked up in the packs")
 }
 
 /// Lists snapshots.
@@ -193,7 +207,8 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     let wanted = wanted.collect::<Result<Vec<_>, Failure>>()?;
     let vault = context.unlock()?;
     let (listing, is_whole) = listing(context, &vault);
-    let mut chosen: Vec<&Listed> = if wanted.is_empty() {
+    let mut chosen: Vec<&Listed<'_>> = if wanted.is_empty() {
+        listing.read_bodies();
         listing.snapshots.iter().filter(|listed| !listed.forgotten && filters.pass(listed)).collect()
     } else {
         let each = wanted.iter().map(|which| browse::choose(&listing.snapshots, which, &filters));
@@ -202,7 +217,8 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     if let Some(latest) = args.latest {
         chosen = newest_of_each(chosen, latest);
     }
-    let damaged = chosen.iter().filter(|listed| listed.error.is_some()).count();
+    let damaged: Vec<_> =
+        chosen.iter().filter_map(|listed| error_of(listed).map(|error| (*listed, error))).collect();
     if context.output.json {
         for listed in &chosen {
             context.json(&as_json(&vault, listed))?;
@@ -210,25 +226,25 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     } else {
         show(context, &vault, &chosen)?;
     }
-    if damaged > 0 || !is_whole {
-        for listed in chosen {
-            if let Some(error) = &listed.error {
-                context.warn(&format!("snapshot {} can't be read: {error}", listed.snapshot.id().short()));
-            }
-        }
-        return Ok(Exit::Damaged);
+    for (listed, error) in &damaged {
+        context.warn(&format!("snapshot {} can't be read: {error}", listed.snapshot.id().short()));
     }
-    Ok(Exit::Done)
+    Ok(if damaged.is_empty() && is_whole { Exit::Done } else { Exit::Damaged })
+}
+
+/// Why there is no body, though there must be one.
+fn error_of<'l>(listed: &'l Listed<'_>) -> Option<&'l Error> {
+    listed.body().err().filter(|_| !listed.forgotten)
 }
 
 /// The newest `count` of each host and set of paths, oldest first as before.
-fn newest_of_each(listed: Vec<&Listed>, count: usize) -> Vec<&Listed> {
+fn newest_of_each<'l, 'v>(listed: Vec<&'l Listed<'v>>, count: usize) -> Vec<&'l Listed<'v>> {
     let mut seen: HashMap<(String, Vec<Vec<u8>>), usize> = HashMap::new();
-    let mut kept: Vec<&Listed> = listed
+    let mut kept: Vec<&Listed<'_>> = listed
         .into_iter()
         .rev()
         .filter(|listed| {
-            let Some(body) = &listed.body else { return true };
+            let Ok(body) = listed.body() else { return true };
             let number = match seen.entry((body.host.clone(), body.paths.clone())) {
                 Entry::Occupied(entry) => {
                     let number = entry.into_mut();
@@ -244,7 +260,7 @@ fn newest_of_each(listed: Vec<&Listed>, count: usize) -> Vec<&Listed> {
     kept
 }
 
-fn as_json(vault: &Vault, listed: &Listed) -> serde_json::Value {
+fn as_json(vault: &Vault, listed: &Listed<'_>) -> serde_json::Value {
     let id = listed.snapshot.id();
     let mut message = json!({
         "message_type": "snapshot",
@@ -255,9 +271,9 @@ fn as_json(vault: &Vault, listed: &Listed) -> serde_json::Value {
         "device": listed.device.to_string(),
         "device_name": vault.device_name(listed.device),
         "seq": listed.snapshot.header.seq,
-        "damaged": listed.error.is_some(),
+        "damaged": error_of(listed).is_some(),
     });
-    let Some(body) = &listed.body else { return message };
+    let Ok(body) = listed.body() else { return message };
     let counts = &body.counts;
     let rest = json!({
         "hostname": body.host,
@@ -282,7 +298,7 @@ fn as_json(vault: &Vault, listed: &Listed) -> serde_json::Value {
     message
 }
 
-fn show(context: &Context, vault: &Vault, chosen: &[&Listed]) -> Result<(), Failure> {
+fn show(context: &Context, vault: &Vault, chosen: &[&Listed<'_>]) -> Result<(), Failure> {
     if chosen.is_empty() {
         context.note("no snapshot fits");
         return Ok(());
@@ -294,8 +310,8 @@ fn show(context: &Context, vault: &Vault, chosen: &[&Listed]) -> Result<(), Fail
         let device = device.map_or_else(|| listed.device.short(), |name| printable(name.as_bytes()));
         let text = |text: &str| printable(text.as_bytes());
         let (id, time) = (listed.snapshot.id().short(), render::local_time(listed.time()));
-        table.row(match &listed.body {
-            Some(body) => vec![
+        table.row(match listed.body() {
+            Ok(body) => vec![
                 id,
                 time,
                 text(&body.host),
@@ -305,7 +321,10 @@ fn show(context: &Context, vault: &Vault, chosen: &[&Listed]) -> Result<(), Fail
                 render::size(body.counts.bytes),
                 body.paths.iter().map(|path| printable(path)).collect::<Vec<_>>().join(", "),
             ],
-            None => vec![id, time, "(damaged)".to_owned(), device],
+            Err(_) => {
+                let what = if listed.forgotten { "(forgotten)" } else { "(damaged)" };
+                vec![id, time, what.to_owned(), device]
+            }
         });
     }
     context.bytes(table.finish().as_bytes())?;

@@ -84,6 +84,7 @@ fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit,
             context.line(&format!("stored    {}", render::size(stats.bytes_stored)))?;
         }
     }
+    snapshots::warn_of_indexes(context, &reader);
     Ok(snapshots::report_damaged(context, &damaged))
 }
 
@@ -91,9 +92,10 @@ fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
     let filters = args.filters.filters()?;
     let vault = context.unlock()?;
     let (listing, is_whole) = snapshots::listing(context, &vault);
+    listing.read_bodies();
     let chosen: Vec<_> =
         listing.snapshots.iter().filter(|listed| !listed.forgotten && filters.pass(listed)).collect();
-    let counts = chosen.iter().filter_map(|listed| listed.body.as_ref()).map(|body| body.counts);
+    let counts = chosen.iter().filter_map(|listed| listed.body().ok()).map(|body| body.counts);
     let (mut files, mut bytes) = (0_u64, 0_u64);
     for counts in counts {
         files = files.saturating_add(counts.files);

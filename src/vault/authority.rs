@@ -34,6 +34,15 @@ use crate::vault::record::SupersedeRow;
 /// How often an owner's command tries again when others write at the same moment.
 const APPEND_TRIES: u32 = 8;
 
+/// How many rows the lists have together that a reader keeps: those of every FORGET, and those of the map
+/// of current names from the last INVENTORY on.
+///
+/// A list has at most 64 MiB, but a log may name any number of them, and nobody has vouched for a vault
+/// that is met for the first time: the bound keeps what it can make a reader hold below some 800 MB,
+/// about 90 bytes a row in a table that is up to twice as large. A row is a pack, and so many of 16 MiB are
+/// 64 TB, or ten years of 20 GB a night.
+pub const ROWS_MAX: u64 = 1 << 22;
+
 /// A record's place in the log and its digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogHead {
@@ -67,12 +76,13 @@ pub enum Current {
     Purged,
 }
 
-/// Late headers of a device that don't count: beyond `seq`, made without knowing record `announced`.
+/// Late headers that don't count: beyond their device's head here, made without knowing record `announced`.
 #[derive(Clone)]
 struct Late {
-    device: Option<DeviceId>,
     heads: Vec<Head>,
     announced: u64,
+    /// Whether that is a FORGET, for which only a device that it names can be late.
+    is_forget: bool,
 }
 
 /// A record that changes which object stands for a listed one; its lists may not have been read yet.
@@ -117,8 +127,10 @@ pub struct Log {
     pending: Vec<Change>,
     /// Lists of FORGET, all of which stay.
     forget_lists: Vec<ListRef>,
+    forget_rows: u64,
     /// Lists that `current` was made of: those of the last INVENTORY and all after it.
     map_lists: Vec<ListRef>,
+    map_rows: u64,
 }
 
 impl Log {
@@ -209,7 +221,9 @@ impl Log {
             late: Vec::new(),
             pending: Vec::new(),
             forget_lists: Vec::new(),
+            forget_rows: 0,
             map_lists: Vec::new(),
+            map_rows: 0,
         })
     }
 
@@ -299,7 +313,7 @@ impl Log {
                 if self.keys.as_ref().is_some_and(|before| keys.oldest > before.oldest) {
                     let announced = self.epochs.iter().find(|(_, _, open)| *open >= keys.oldest);
                     let announced = announced.map_or(seq, |(seq, ..)| *seq);
-                    self.late.push(Late { device: None, heads: keys.heads.clone(), announced });
+                    self.late.push(Late { heads: keys.heads.clone(), announced, is_forget: false });
                 }
                 for (device, message) in &keys.messages {
                     let device = self.devices.get_mut(device).ok_or_else(|| wrong("an unknown device"))?;
@@ -337,6 +351,7 @@ impl Log {
             Payload::Seen(heads) => self.take_heads(&heads),
             Payload::Forget(list) => {
                 let rows = self.fetch_list::<ForgetRow>(store, &list)?;
+                self.forget_rows += rows.len() as u64;
                 self.announced.insert(seq, rows.iter().map(|row| row.device).collect());
                 for row in rows {
                     if row.seq == 0 {
@@ -354,14 +369,12 @@ impl Log {
                 self.take_heads(&heads);
             }
             Payload::Purge { list, forget_seq, heads } => {
-                let devices = self.announced.get(&forget_seq).ok_or_else(|| wrong("nothing announced it"))?;
-                // Only a device that the announcement names can be late for it.
-                for device in devices {
-                    let (heads, device) = (heads.clone(), Some(*device));
-                    self.late.push(Late { device, heads, announced: forget_seq });
+                if !self.announced.contains_key(&forget_seq) {
+                    return Err(wrong("nothing announced it"));
                 }
                 self.pending.push(Change::Purge(list));
                 self.take_heads(&heads);
+                self.late.push(Late { heads, announced: forget_seq, is_forget: true });
             }
             Payload::Void(_) => {}
         }
@@ -393,6 +406,7 @@ impl Log {
                 Change::Inventory(lists) => {
                     self.current.clear();
                     self.map_lists.clear();
+                    self.map_rows = 0;
                     for list in lists {
                         for row in self.fetch_map(store, list)? {
                             let object = Current::Object(row.current, row.length);
@@ -404,7 +418,9 @@ impl Log {
                     }
                 }
                 Change::Purge(list) => {
-                    for row in self.fetch_list::<PurgeRow>(store, list)? {
+                    let rows = self.fetch_list::<PurgeRow>(store, list)?;
+                    self.map_rows += rows.len() as u64;
+                    for row in rows {
                         self.current.insert((row.device, row.listed), Current::Purged);
                     }
                 }
@@ -415,8 +431,9 @@ impl Log {
     }
 
     /// A list of current names, one for each listed name.
-    fn fetch_map(&self, store: &dyn Store, list: &ListRef) -> Result<Vec<SupersedeRow>, Error> {
+    fn fetch_map(&mut self, store: &dyn Store, list: &ListRef) -> Result<Vec<SupersedeRow>, Error> {
         let rows = self.fetch_list::<SupersedeRow>(store, list)?;
+        self.map_rows += rows.len() as u64;
         // Sorted: two for one name stand side by side.
         let same =
             |pair: &[SupersedeRow]| pair[0].device == pair[1].device && pair[0].listed == pair[1].listed;
@@ -427,6 +444,11 @@ impl Log {
         let name = Place::List(list.digest).name();
         if list.length as usize > record::LIST_BYTES_MAX {
             return Err(damaged(&name, "its record says that it is longer than any list"));
+        }
+        if self.forget_rows + self.map_rows + u64::from(list.rows) > ROWS_MAX {
+            let what =
+                format!("with it, the log's lists have more than {ROWS_MAX} rows, the most that are read");
+            return Err(damaged(&name, &what));
         }
         fetch::checked(store, &name, u64::from(list.length), |bytes| {
             if digest::digest(bytes) != list.digest {
@@ -554,7 +576,11 @@ impl Log {
     /// Whether a header at `seq`, made knowing the log up to `auth_seq`, came too late to count.
     #[must_use]
     pub fn is_late(&self, device: DeviceId, seq: u64, auth_seq: u64) -> bool {
-        self.late.iter().filter(|late| late.device.is_none_or(|of| of == device)).any(|late| {
+        let concerns = |late: &&Late| {
+            let named = self.announced.get(&late.announced);
+            !late.is_forget || named.is_some_and(|devices| devices.contains(&device))
+        };
+        self.late.iter().filter(concerns).any(|late| {
             let listed = late.heads.iter().find(|head| head.device == device).map_or(0, |head| head.seq);
             seq > listed && auth_seq < late.announced
         })
@@ -779,6 +805,41 @@ mod tests {
         let list = three.list(&[SupersedeRow::purged(device, Digest([9; 32]))]);
         three.append(Payload::Supersede(list));
         assert!(matches!(load(&three), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn lists_with_more_rows_than_a_reader_keeps_are_refused_unread() {
+        let mut owner = Owner::new();
+        let device = owner.add_device().device;
+        let name = |byte: u8| Digest([byte; 32]);
+        let row = |listed: u8| SupersedeRow { device, listed: name(listed), current: name(100), length: 1 };
+        let forget = owner.list(&[ForgetRow { device, seq: 1, name: name(0) }]);
+        owner.append(Payload::Forget(forget));
+        let before = owner.list(&[row(1), row(2)]);
+        owner.append(Payload::Supersede(before));
+        // Lists that aren't there: whoever goes for one finds it missing.
+        let most = u32::try_from(ROWS_MAX).unwrap();
+        let absent = |rows: u32| ListRef { digest: name(200), length: 1 << 20, rows };
+        let load_with = |owner: &Owner, payload: Payload| {
+            let mut owner = owner.duplicate();
+            owner.append(payload);
+            load(&owner).err().unwrap()
+        };
+        let read = |error| matches!(error, Error::Missing { .. });
+        let refused =
+            |error: Error| error.to_string().ends_with("more than 4194304 rows, the most that are read");
+        let inventory = |lists| Payload::Inventory { lists, heads: Vec::new() };
+        let purge = |rows| Payload::Purge { list: absent(rows), forget_seq: 3, heads: Vec::new() };
+        // One row of FORGET and two of the map are kept.
+        for (payload, beyond) in [(Payload::Supersede as fn(ListRef) -> Payload, 3), (Payload::Forget, 1)] {
+            assert!(read(load_with(&owner, payload(absent(most - beyond)))));
+            assert!(refused(load_with(&owner, payload(absent(most - beyond + 1)))));
+        }
+        assert!(read(load_with(&owner, purge(most - 3))) && refused(load_with(&owner, purge(most - 2))));
+        // An inventory takes the place of what the map was made of.
+        assert!(read(load_with(&owner, inventory(vec![absent(most - 1)]))));
+        assert!(refused(load_with(&owner, inventory(vec![absent(most)]))));
+        assert!(refused(load_with(&owner, inventory(vec![before, absent(most - 2)]))));
     }
 
     #[test]

@@ -425,7 +425,8 @@ impl DeviceVault {
     /// remembered before it is put, so that a run cut off in between knows its own doing.
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::State`], [`Error::TooMuch`].
+    /// [`Error::Store`], [`Error::State`], [`Error::TooMuch`]; [`Error::Missing`] or [`Error::Damaged`] if
+    /// what the store acknowledged isn't there.
     pub fn commit(
         &mut self,
         body: Digest,
@@ -454,7 +455,16 @@ impl DeviceVault {
         let signed = header.sign(&self.keys.signing);
         let head = Head { device: self.keys.device, seq: header.seq, digest: signed.digest() };
         self.remember_commit(&fingerprint, &signed)?;
-        fetch::put_twice(&*self.store, &signed.place().name(), signed.bytes())?;
+        let name = signed.place().name();
+        fetch::put_twice(&*self.store, &name, signed.bytes())?;
+        // The receipt says that it is there: a store that acknowledged and kept nothing is found out now.
+        fetch::checked(&*self.store, &name, signed.bytes().len() as u64, |there| {
+            if there == signed.bytes() {
+                Ok(())
+            } else {
+                Err(damaged(&name, "it is not what was just stored"))
+            }
+        })?;
         self.head = Some(head);
         self.pins.advance(log, [head]);
         self.save_pins()?;

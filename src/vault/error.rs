@@ -1,6 +1,7 @@
 //! What can go wrong with a vault, told apart by what a person has to do about it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
@@ -41,6 +42,12 @@ pub enum Error {
         /// Which.
         name: ObjectName,
     },
+    /// A chunk is in none of the packs that could be read, and an index that might lead to it can't be
+    /// used.
+    Unindexed(
+        /// Why it can't.
+        Arc<Error>,
+    ),
     /// Something that this version doesn't know.
     Newer {
         /// Which object.
@@ -176,6 +183,9 @@ impl fmt::Display for Error {
             Self::VaultExists { place } => write!(f, "there is a vault in {place} already"),
             Self::Damaged { name, what } => write!(f, "object {name} is damaged: {what}"),
             Self::Missing { name } => write!(f, "object {name} is missing"),
+            Self::Unindexed(index) => {
+                write!(f, "{index}, and no pack that could be read holds what is looked for")
+            }
             Self::Newer { name } => write!(f, "object {name} was made by a newer strongroom"),
             Self::OtherVault { expected, found } => {
                 write!(f, "this is another vault: its fingerprint is {found}, not {expected}")
@@ -236,6 +246,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Store(error) => error.source(),
+            Self::Unindexed(index) => index.source(),
             _ => None,
         }
     }

@@ -43,7 +43,7 @@ pub struct Header {
     pub epoch: Epoch,
     /// Its place in the device's chain, from 1.
     pub seq: u64,
-    /// When, in nanoseconds since 1970 UTC, by the device's clock.
+    /// When the backup began, as in the body: nanoseconds since 1970 UTC, by the device's clock.
     pub time: u64,
     /// The digest of the header before; zero in the first.
     pub prev: Digest,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::crypto::digest;
 use crate::id::DeviceId;
@@ -21,6 +22,7 @@ use crate::vault::header::Header;
 use crate::vault::header::Snapshot;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
+use crate::vault::read::Rebuilt;
 use crate::vault::record::Head;
 
 /// An object that must exist: what a header calls it, and what it is now.
@@ -67,6 +69,9 @@ pub struct History {
     invalid: Vec<(Head, Why)>,
     /// Headers past a revocation, or of a branch that an owner didn't choose.
     revoked: u64,
+    /// What the device's packs say of themselves, once an index couldn't be used. It stands here because
+    /// all who read snapshots of this chain share it.
+    pub(super) rebuilt: OnceLock<Rebuilt>,
 }
 
 impl History {
@@ -87,6 +92,7 @@ impl History {
             lengths: HashMap::new(),
             invalid: Vec::new(),
             revoked: 0,
+            rebuilt: OnceLock::new(),
         };
         let Some(known) = log.devices().get(&device) else {
             // Nobody added this device: whatever stands under its name is nothing.

@@ -86,6 +86,14 @@ impl Owner {
         self.heads.push(signed.digest());
     }
 
+    /// The same vault once more, to go on in another way.
+    pub fn duplicate(&self) -> Self {
+        let store = Memory::new();
+        store.restore(&self.store.snapshot());
+        let key = SigningKey::from_seed(self.key.seed().duplicate());
+        Self { store, key, vault: self.vault, heads: self.heads.clone() }
+    }
+
     pub fn add_device(&mut self) -> Writer {
         let writer = Writer { device: DeviceId(random::bytes()), seed: random::bytes(), head: None };
         self.append(Payload::DeviceAdd {

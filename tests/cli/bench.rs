@@ -11,6 +11,7 @@ use std::process::Stdio;
 use expectrl::Expect as _;
 use expectrl::session::OsSession;
 use serde_json::Value;
+use strongroom::seal::pseal;
 
 /// What a run of the program gave.
 pub struct Run {
@@ -80,6 +81,23 @@ impl Bench {
         fs::remove_file(bench.path("source/link")).unwrap();
         bench.run(&["backup", "source", "--host", "alice", "--tag", "two"]).ends(0);
         bench
+    }
+
+    /// Flips a bit in every index of the vault.
+    pub fn damage_indexes(&self) {
+        let mut waiting = vec![self.path("vault/p")];
+        while let Some(path) = waiting.pop() {
+            if path.is_dir() {
+                waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let mut bytes = fs::read(&path).unwrap();
+            if pseal::peek(&bytes).unwrap().kind == pseal::Kind::Index {
+                bytes[2_000] ^= 1;
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                fs::write(&path, bytes).unwrap();
+            }
+        }
     }
 
     /// A path in the folder of this test, which is also where the program runs.

@@ -100,3 +100,32 @@ fn a_snapshot_that_is_not_there_is_said() {
     );
     assert!(!bench.path("out").exists());
 }
+
+#[test]
+fn a_damaged_index_costs_no_file_and_ends_with_its_exit_code() {
+    let bench = Bench::with_snapshots();
+    let file = bench.inner("source/a.txt");
+    bench.damage_indexes();
+    let part = format!("latest:{}", bench.inner("source"));
+    let run = bench.keyed(&["restore", &part, "--target", "out"]).ends(20);
+    assert!(
+        run.err.contains("; it is an index, and what it leads to is looked up in the packs\n"),
+        "{}",
+        run.err
+    );
+    assert!(
+        run.err.ends_with(
+            "error: the vault is damaged; everything asked for was restored all the same\n  hint: `strongroom \
+             verify --read-all` tells whether anything else is\n"
+        ),
+        "{}",
+        run.err
+    );
+    assert!(run.out.starts_with("restored 3 files, "), "{}", run.out);
+    assert_eq!(tree(&bench.path("out")), tree(&bench.path("source")));
+    let run = bench.keyed(&["dump", "latest", &file, "-q"]).ends(0).says("alpha, changed\n");
+    assert!(run.err.starts_with("warning: object p/"), "{}", run.err);
+    let messages = bench.keyed(&["restore", &part, "--target", "again", "--json"]).ends(20).json();
+    let summary = messages.last().unwrap();
+    assert_eq!((&summary["damaged"], &summary["damaged_indexes"]), (&0.into(), &1.into()));
+}

@@ -96,6 +96,14 @@ impl Site {
         LockedVault::load(Arc::clone(&self.store), Some(&self.fingerprint))?.unlock(way)
     }
 
+    /// How many snapshots the vault lists; every chain must be whole.
+    pub fn snapshots(&self) -> usize {
+        let vault = self.unlock();
+        let listing = browse::snapshots(&vault);
+        assert!(listing.broken.is_empty());
+        listing.snapshots.len()
+    }
+
     /// Restores the part of the newest snapshot that came from `source` to a new place below this
     /// site's home.
     pub fn restore_latest(&self, source: &Path, name: &str) -> (restore::Summary, PathBuf) {

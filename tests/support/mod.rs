@@ -5,20 +5,25 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use strongroom::crypto::digest;
 use strongroom::crypto::kdf::Argon2Settings;
 use strongroom::crypto::secret::Secret;
 use strongroom::id::Digest;
 use strongroom::id::Fingerprint;
+use strongroom::id::ObjectName;
 use strongroom::pack::packer::Block;
 use strongroom::pack::packer::Blocker;
 use strongroom::pack::packer::ChunkKind;
 use strongroom::pack::packer::Pack;
 use strongroom::pack::packer::Packer;
 use strongroom::pack::packer::RawBlock;
+use strongroom::seal::pseal;
 use strongroom::seal::pseal::Kind;
+use strongroom::store;
 use strongroom::store::Memory;
 use strongroom::store::Store;
 use strongroom::store::state::StateDir;
@@ -126,6 +131,64 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 pub fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
+}
+
+/// A store that remembers which objects were read whole.
+#[derive(Default)]
+pub struct Watched {
+    inner: Memory,
+    names: Mutex<Vec<ObjectName>>,
+}
+
+impl Watched {
+    /// Begins anew.
+    pub fn forget(&self) {
+        self.names.lock().unwrap().clear();
+    }
+
+    /// How many sealed objects of a kind were read since.
+    pub fn read(&self, kind: Kind) -> usize {
+        let is_such = |name: &&ObjectName| {
+            let bytes = self.inner.get(name, u64::MAX).unwrap();
+            name.as_str().starts_with("p/") && pseal::peek(&bytes).unwrap().kind == kind
+        };
+        self.names.lock().unwrap().iter().filter(is_such).count()
+    }
+}
+
+impl Store for Watched {
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
+        self.inner.put(name, bytes)
+    }
+
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, store::Error> {
+        self.names.lock().unwrap().push(name.clone());
+        self.inner.get(name, bytes_max)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, store::Error> {
+        self.inner.get_range(name, range)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, store::Error> {
+        self.inner.size(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<store::Listed>, store::Error> {
+        self.inner.list(prefix)
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<(), store::Error> {
+        self.inner.remove(name)
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn writable(&self) -> Result<(), store::Error> {
+        self.inner.writable()
+    }
 }
 
 /// A vault, and the device that adds to it.

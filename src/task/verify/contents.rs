@@ -275,7 +275,7 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
             }
         }
     }
-    let mut indexes = Indexes { whole: HashSet::new(), bad: HashSet::new() };
+    let mut indexes = HashSet::new();
     for snapshots in jobs.into_values() {
         let mut job = Job { indexes: Vec::new(), whole: HashSet::new() };
         for (history, snapshot) in snapshots {
@@ -289,12 +289,6 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
 
 /// A snapshot, and the chain that it is part of.
 type Wanted<'a> = (&'a Arc<History>, &'a Snapshot);
-
-/// Index objects that were read, each once.
-struct Indexes {
-    whole: HashSet<(DeviceId, Digest)>,
-    bad: HashSet<(DeviceId, Digest)>,
-}
 
 /// What is known of the snapshots of one job so far.
 struct Job {
@@ -318,7 +312,7 @@ fn check_snapshot(
     vault: &Vault,
     history: &Arc<History>,
     snapshot: &Snapshot,
-    indexes: &mut Indexes,
+    indexes: &mut HashSet<(DeviceId, Digest)>,
     job: &mut Job,
     walked: &mut Walked,
 ) -> Result<(), Error> {
@@ -330,14 +324,14 @@ fn check_snapshot(
         }
     };
     let names: Vec<Digest> = reader.body().indexes.iter().map(|index| index.name).collect();
-    for name in &names {
-        // Without an index nothing of the snapshot is found for sure; it can be made anew from packs.
-        if let Some(error) = check_index(vault, history, name, indexes) {
-            run.lose(Problem::Vault(error), snapshot, TreePath::root(), true);
-            return Ok(());
+    for name in names.iter().filter(|name| indexes.insert((history.device(), **name))) {
+        let located = history.locate(vault.log(), *name);
+        if let Err(error) = located.and_then(|located| vault.index(history.device(), &located)) {
+            // It takes nothing along by itself: what it would lead to is found in the packs.
+            run.report.findings.add(Problem::Vault(error));
         }
     }
-    if !job.whole.is_empty() && !is_covered(vault, &reader, &job.indexes, &names)? {
+    if !job.whole.is_empty() && !is_covered(vault, &reader, &job.indexes, &names) {
         job.whole.clear();
     }
     job.indexes = names;
@@ -345,57 +339,23 @@ fn check_snapshot(
     Walk { run, reader: &reader, snapshot, whole: &mut job.whole, walked }.walk()
 }
 
-fn check_index(
-    vault: &Vault,
-    history: &History,
-    name: &Digest,
-    indexes: &mut Indexes,
-) -> Option<error::Error> {
-    let key = (history.device(), *name);
-    if indexes.whole.contains(&key) {
-        return None;
-    }
-    let place = || Place::Pack { device: history.device(), digest: *name }.name();
-    if indexes.bad.contains(&key) {
-        return Some(damaged(&place(), "it could not be read"));
-    }
-    let read = history.locate(vault.log(), *name).and_then(|located| vault.index(history.device(), &located));
-    match read {
-        Ok(_) => {
-            indexes.whole.insert(key);
-            None
-        }
-        Err(error) => {
-            indexes.bad.insert(key);
-            Some(error)
-        }
-    }
-}
-
 /// Whether everything that `before` found is found just so by the snapshot at hand: only then are
 /// directories that it shares with earlier ones known to be whole in it too.
 ///
 /// Asked of the indexes that only one of both names; those that both name tell the same to both.
-fn is_covered(
-    vault: &Vault,
-    reader: &SnapshotReader<'_>,
-    before: &[Digest],
-    now: &[Digest],
-) -> Result<bool, Error> {
+fn is_covered(vault: &Vault, reader: &SnapshotReader<'_>, before: &[Digest], now: &[Digest]) -> bool {
     let history = reader.history();
     let gone = before.iter().filter(|name| !now.contains(name));
     for name in gone.chain(now.iter().filter(|name| !before.contains(name))) {
         let located = history.locate(vault.log(), *name);
         let Ok(index) = located.and_then(|located| vault.index(history.device(), &located)) else {
-            return Ok(false);
+            return false;
         };
-        for (prefix, pack) in index.entries() {
-            if !reader.indexes_agree(&prefix, &pack)? {
-                return Ok(false);
-            }
+        if !index.entries().all(|(prefix, pack)| reader.indexes_agree(&prefix, &pack)) {
+            return false;
         }
     }
-    Ok(true)
+    true
 }
 
 /// Reads the tree of one snapshot.

@@ -129,6 +129,7 @@ fn object_of(error: &error::Error) -> Option<&ObjectName> {
             | store::Error::Short { name }
             | store::Error::TooLarge { name },
         ) => Some(name),
+        error::Error::Unindexed(index) => object_of(index),
         _ => None,
     }
 }
