@@ -258,7 +258,7 @@ impl DeviceVault {
     /// # Errors
     /// [`Error::Locked`]; [`Error::NotEnrolled`]; [`Error::NotApproved`]; [`Error::Revoked`];
     /// [`Error::Cloned`] if the vault has a header of this device that it didn't make; what
-    /// [`Log::load`] and [`Pins::check_log`] say.
+    /// [`Log::load`], [`Pins::check_log`], [`history::newest_header`] and [`history::other_heads`] say.
     pub fn load(store: Arc<dyn Store>, fingerprint: &Fingerprint, state: &StateDir) -> Result<Self, Error> {
         let Some(keys) = DeviceKeys::load(fingerprint, state)? else {
             return Err(Error::NotEnrolled { fingerprint: *fingerprint });
@@ -286,7 +286,7 @@ impl DeviceVault {
         let sealer = sealer(&log, &keys, &grant)?;
         let namer = Namer::derive(fingerprint, &grant.dedup);
         let head = own_head(&*store, &log, &keys, &known, &mut pins, state)?;
-        let others = history::newest_headers(&*store, &log, Some(keys.device), &pins.heads)?;
+        let others = history::other_heads(&*store, &log, keys.device, &pins.heads)?;
         pins.advance(log.head(), others);
         let vault =
             Self { store, log, keys, grant, pins, head, namer, sealer, state: state.clone(), _lock: lock };
