@@ -265,6 +265,73 @@ fn a_file_changed_just_before_is_read_again_next_time() {
     assert_eq!(third.counts.files_unchanged, 2);
 }
 
+/// Keeps what is said to a person.
+#[derive(Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Observer for Notices {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Notice(what) = event {
+            self.0.lock().unwrap().push(what.clone());
+        }
+    }
+}
+
+#[test]
+fn caches_that_cannot_be_written_or_read_end_no_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_of(folder.path());
+    let site = Site::new(Arc::new(Memory::new()));
+    site.backup(&source).unwrap();
+    let state = site.machine.vault_state(&site.fingerprint);
+    let caches: Vec<String> = state
+        .names()
+        .unwrap()
+        .into_iter()
+        .filter(|name| name.starts_with("chunks-") || name.starts_with("files-"))
+        .chain(["journal".to_owned()])
+        .collect();
+    assert_eq!(caches.len(), 3, "{caches:?}");
+    // In the way of writing: what is written anew gets this name first.
+    for name in &caches {
+        fs::create_dir_all(state.path().join(format!("{name}.new/in the way"))).unwrap();
+    }
+    let check_run = |number: u64, is_known: bool| {
+        fs::write(source.join("new"), noise(number, 50_000)).unwrap();
+        let notices = Notices::default();
+        let summary = backup_watched(&site, &source, &notices).unwrap();
+        assert_eq!(summary.counts.bytes_new < 1_000_000, is_known, "round {number}");
+        let said = notices.0.into_inner().unwrap();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("the backup goes on"), "{said:?}");
+        check(&site, &source, &format!("restored {number}"));
+    };
+    check_run(21, true);
+    check_run(23, true);
+    // And in the way of reading.
+    for name in &caches {
+        let _ = fs::remove_file(state.path().join(name));
+        fs::create_dir(state.path().join(name)).unwrap();
+    }
+    check_run(25, false);
+    check_run(27, false);
+}
+
+#[test]
+fn what_soundness_rests_on_must_be_kept_before_the_header_is_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_of(folder.path());
+    let site = Site::new(Arc::new(Memory::new()));
+    site.backup(&source).unwrap();
+    let state = site.machine.vault_state(&site.fingerprint);
+    fs::create_dir(state.path().join("commit.new")).unwrap();
+    let failed = site.backup(&source).err().unwrap();
+    assert!(failed.to_string().contains("commit"), "{failed}");
+    assert_eq!(headers(&site).len(), 1);
+    fs::remove_dir(state.path().join("commit.new")).unwrap();
+    site.backup(&source).unwrap();
+}
+
 #[test]
 fn a_dry_run_changes_nothing_that_is_remembered() {
     let folder = tempfile::tempdir().unwrap();

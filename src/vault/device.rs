@@ -268,29 +268,29 @@ impl DeviceVault {
             return Err(Error::Locked { place: state.path().join("lock").display().to_string() });
         };
         let log = Log::load(&*store, Some(fingerprint))?;
-        let mut pins = match load_protected(&keys, fingerprint, state, PINS_FILE)? {
-            None => Pins::new(&log),
-            Some(bytes) => bytes
-                .expose(Pins::decode)
-                .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?,
-        };
+        let pinned = load_protected(&keys, fingerprint, state, PINS_FILE)?
+            .map(|bytes| bytes.expose(Pins::decode))
+            .transpose()
+            .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?;
+        let mut pins = pinned.clone().unwrap_or_else(|| Pins::new(&log));
         pins.check_log(&log)?;
         let known =
             log.devices().get(&keys.device).ok_or(Error::NotApproved { device: keys.device })?.clone();
         if known.revoked.is_some() {
             return Err(Error::Revoked { device: keys.device });
         }
-        let grant = load_grant(&keys, fingerprint, state)?;
-        let grant = read_messages(&*store, &log, &keys, &known, grant)?;
-        save_grant(&keys, fingerprint, state, &grant)?;
+        let grant = current_grant(&*store, &log, &keys, &known, state)?;
         let sealer = sealer(&log, &keys, &grant)?;
         let namer = Namer::derive(fingerprint, &grant.dedup);
         let head = own_head(&*store, &log, &keys, &known, &mut pins, state)?;
         let others = history::other_heads(&*store, &log, keys.device, &pins.heads)?;
         pins.advance(log.head(), others);
+        let moved = pinned.as_ref() != Some(&pins);
         let vault =
             Self { store, log, keys, grant, pins, head, namer, sealer, state: state.clone(), _lock: lock };
-        vault.save_pins()?;
+        if moved {
+            vault.save_pins()?;
+        }
         Ok(vault)
     }
 
@@ -408,10 +408,7 @@ impl DeviceVault {
         let known = known.ok_or(Error::Revoked { device: self.keys.device })?;
         let newer = log.head() != self.log.head();
         if newer {
-            let fingerprint = log.fingerprint();
-            let held = load_grant(&self.keys, &fingerprint, &self.state)?;
-            let grant = read_messages(&*self.store, &log, &self.keys, known, held)?;
-            save_grant(&self.keys, &fingerprint, &self.state, &grant)?;
+            let grant = current_grant(&*self.store, &log, &self.keys, known, &self.state)?;
             self.sealer = sealer(&log, &self.keys, &grant)?;
             self.grant = grant;
         }
@@ -644,6 +641,24 @@ fn own_head(
         newest = pinned;
     }
     Ok(newest)
+}
+
+/// What the device was given up to now; kept if there is anything new in it.
+fn current_grant(
+    store: &dyn Store,
+    log: &Log,
+    keys: &DeviceKeys,
+    known: &Device,
+    state: &StateDir,
+) -> Result<Grant, Error> {
+    let fingerprint = log.fingerprint();
+    let held = load_grant(keys, &fingerprint, state)?;
+    let before = held.as_ref().map(|grant| (grant.read, grant.psks.len()));
+    let grant = read_messages(store, log, keys, known, held)?;
+    if before != Some((grant.read, grant.psks.len())) {
+        save_grant(keys, &fingerprint, state, &grant)?;
+    }
+    Ok(grant)
 }
 
 fn load_grant(

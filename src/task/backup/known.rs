@@ -16,6 +16,7 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
 use crate::seal::pseal::Kind;
+use crate::task::backup::caches::Caches;
 use crate::task::error::Error;
 use crate::vault::authority::Current;
 use crate::vault::body::INDEXES_MAX;
@@ -135,19 +136,18 @@ impl Known {
     ///
     /// A table that doesn't open or is out of date is left out, and removed if `cleans`: what it would
     /// have saved is uploaded again.
-    ///
-    /// # Errors
-    /// [`error::Error::State`] if the folder can't be read.
     pub fn load(
         vault: &DeviceVault,
         now: u64,
         job: &[u8; 16],
         cleans: bool,
-    ) -> Result<(Self, LastRun, Vec<StoredPack>), Error> {
+        caches: &Caches<'_>,
+    ) -> (Self, LastRun, Vec<StoredPack>) {
         let mut known = Self::default();
         let mut last_run = LastRun::default();
         let state = vault.state();
-        for name in state.names().map_err(|error| io_error(state, "", &error))? {
+        let names = state.names().map_err(|error| io_error(state, "", &error).into());
+        for name in caches.keep(names).unwrap_or_default() {
             let Some(of) = name.strip_prefix(TABLE_PREFIX).filter(|of| !of.ends_with(".new")) else {
                 continue;
             };
@@ -157,12 +157,14 @@ impl Known {
                 Ok(None) | Err(_) if !cleans => {}
                 Ok(None) | Err(_) => {
                     for stale in [name.clone(), format!("files-{of}")] {
-                        state.remove(&stale).map_err(|error| io_error(state, &stale, &error))?;
+                        caches.keep(
+                            state.remove(&stale).map_err(|error| io_error(state, &stale, &error).into()),
+                        );
                     }
                 }
             }
         }
-        let mut resumed = Journal::load(vault)?;
+        let mut resumed = caches.keep(Journal::load(vault)).unwrap_or_default();
         resumed.retain(|pack| {
             let loose = Loose { epoch: pack.epoch, after: pack.after };
             may_be_listed(vault, &pack.object.name, loose)
@@ -170,7 +172,7 @@ impl Known {
         for pack in &resumed {
             known.add_pack(pack);
         }
-        Ok((known, last_run, resumed))
+        (known, last_run, resumed)
     }
 
     fn load_table(&mut self, vault: &DeviceVault, name: &str, now: u64) -> Result<Option<LastRun>, Error> {

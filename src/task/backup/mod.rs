@@ -5,6 +5,7 @@
 //! snapshot relies on is in the store and not about to be removed; after it, whether an owner
 //! announced something at the same moment that would make the header come too late.
 
+pub mod caches;
 pub mod files;
 pub mod known;
 pub mod read;
@@ -23,6 +24,7 @@ use crate::id::SnapshotId;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::observe::Phase;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::LastFiles;
 use crate::task::backup::known::Journal;
@@ -132,7 +134,8 @@ pub fn backup(
     let sources = load_sources(&input)?;
     let job = job(vault, &sources, &input, options);
     observer.event(&Event::Phase(Phase::BackingUp));
-    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run)?;
+    let caches = Caches::new(observer);
+    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run, &caches);
     let stored = vault.stored()?;
     known.retain_sound(vault, &stored);
     resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
@@ -144,7 +147,8 @@ pub fn backup(
     let (mut missing, mut bytes_stored) = (0, 0);
     for _ in 0..TRIES {
         known.begin();
-        let session = run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, observer)?;
+        let session =
+            run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, &caches, observer)?;
         let Session { mut listing, packs } = session;
         for pack in &packs {
             known.add_pack(pack);
@@ -188,14 +192,13 @@ pub fn backup(
             continue;
         };
         let run = LastRun { files: listing.counts.files, bytes: listing.counts.bytes };
-        // The snapshot stands, whatever becomes of what this machine remembers of it.
-        let remembered = known
-            .save(vault, &job, committed.head.seq, options.now, run)
-            .and_then(|()| Journal::clear(vault));
-        if let Err(error) = remembered {
-            let what = format!("{error}; the next backup will send more than it needs to");
-            observer.event(&Event::Notice(what));
-        }
+        // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
+        // where the table couldn't be kept: it still knows what was put.
+        caches.keep(
+            known
+                .save(vault, &job, committed.head.seq, options.now, run)
+                .and_then(|()| Journal::clear(vault)),
+        );
         let id = Some(committed.head.digest.snapshot_id());
         let Listing { counts, errors, .. } = listing;
         return Ok(Summary { committed: Some(committed), id, counts, errors, took, resumed_packs });
@@ -237,13 +240,14 @@ fn run(
     cutter: &Cutter,
     known: &mut Known,
     resumed: &[StoredPack],
+    caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Session, Error> {
-    let mut journal = if options.dry_run { None } else { Some(Journal::begin(vault, resumed)?) };
+    let journal = if options.dry_run { None } else { caches.keep(Journal::begin(vault, resumed)) };
     let packing = Packing { level: options.level, dry_run: options.dry_run };
     let last = if options.force { LastFiles::none(vault) } else { LastFiles::load(vault, job) };
     let files = match (&input.stream, options.dry_run) {
-        (None, false) => Some(FilesWriter::begin(vault, job)?),
+        (None, false) => caches.keep(FilesWriter::begin(vault, job)),
         _ => None,
     };
     // A second session opens its sources anew: the first has used them up.
@@ -251,8 +255,9 @@ fn run(
     let stream = &mut input.stream;
     thread::scope(|scope| {
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
-        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal.as_mut(), observer));
-        let walker = Walker::new(options, observer, vault.namer(), cutter, known, to_packer, last, files);
+        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal, caches, observer));
+        let walker =
+            Walker::new(options, observer, vault.namer(), cutter, known, to_packer, last, files, caches);
         let read = match stream {
             Some((reader, path, owner)) => walker.stream(reader, path, owner.clone()),
             None => walker.walk(sources),

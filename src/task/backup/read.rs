@@ -21,6 +21,7 @@ use crate::pack::packer::Blocker;
 use crate::pack::packer::ChunkKind;
 use crate::pack::packer::RawBlock;
 use crate::task::backup::Options;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::Hash;
 use crate::task::backup::files::Known as KnownFile;
@@ -224,6 +225,7 @@ pub struct Walker<'a> {
     outlet: Outlet<'a>,
     last: LastFiles<'a>,
     files: Option<FilesWriter<'a>>,
+    caches: &'a Caches<'a>,
     owners: Owners,
     links: HashMap<(u64, u64), [u8; 16]>,
     /// Directories, by device and inode, whose contents are never backed up.
@@ -246,6 +248,7 @@ impl<'a> Walker<'a> {
         blocks: SyncSender<RawBlock>,
         last: LastFiles<'a>,
         files: Option<FilesWriter<'a>>,
+        caches: &'a Caches<'a>,
     ) -> Self {
         let outlet =
             Outlet { namer, known, blocks, data: Blocker::new(), nodes: Blocker::new(), bytes_new: 0 };
@@ -256,6 +259,7 @@ impl<'a> Walker<'a> {
             outlet,
             last,
             files,
+            caches,
             owners: Owners::new(),
             links: HashMap::new(),
             left_out: options
@@ -272,8 +276,8 @@ impl<'a> Walker<'a> {
     /// Walks all sources.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], and what laying out trees or remembering files says. What can't be
-    /// read of the source is counted instead.
+    /// [`Error::Interrupted`], and what laying out trees says. What can't be read of the source is
+    /// counted instead.
     pub fn walk(mut self, sources: Vec<Source>) -> Result<Listing, Error> {
         let namer = self.outlet.namer;
         let tree = || -> Tree<'a> { TreeBuilder::new(Box::new(|name: &[u8]| namer.cut_hash(name))) };
@@ -321,9 +325,7 @@ impl<'a> Walker<'a> {
                 None if self.next_group(frame)? => None,
                 None => {
                     let (mut frame, tree) = frames.pop().expect("the last frame was just looked at");
-                    if let Some(files) = &mut self.files {
-                        files.flush(&frame.path_hash, &mut frame.rows)?;
-                    }
+                    self.remember(|files| files.flush(&frame.path_hash, &mut frame.rows));
                     let tree = tree.finish(&mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     let (Some(mut entry), Some((_, parent))) = (frame.entry, frames.last_mut()) else {
                         self.outlet.finish()?;
@@ -331,7 +333,7 @@ impl<'a> Walker<'a> {
                         if let Some(files) = self.files {
                             // Before the snapshot exists: what it says is only believed of chunks
                             // that the vault is known to hold.
-                            files.finish()?;
+                            self.caches.keep(files.finish());
                         }
                         return Ok(Listing { root: tree, counts: self.counts, errors: self.errors });
                     };
@@ -848,8 +850,8 @@ impl<'a> Walker<'a> {
         // What was touched just before the backup began, or since, may be touched again within the same
         // step of the file system's clock; it is read once more next time.
         let settled = nanoseconds(stat.changed).saturating_add(FILE_CLOCK_STEP_NS) < self.options.now;
-        if let (Some(files), true) = (&mut self.files, settled) {
-            files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known)?;
+        if settled {
+            self.remember(|files| files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known));
         }
         let content = match known.inline {
             Some(bytes) => Content::Inline(bytes),
@@ -857,6 +859,13 @@ impl<'a> Walker<'a> {
         };
         let kind = EntryKind::File { size: stat.size, content, sparse: known.sparse };
         Ok(Taken::Entry(Box::new(self.entry(file, &path, stat, kind, known.xattrs))))
+    }
+
+    /// Has something written into the memory of files, which is given up when it can't be.
+    fn remember(&mut self, write: impl FnOnce(&mut FilesWriter<'a>) -> Result<(), Error>) {
+        if let Some(mut files) = self.files.take() {
+            self.files = self.caches.keep(write(&mut files)).map(|()| files);
+        }
     }
 
     fn entry(

@@ -19,6 +19,7 @@ use crate::pack::packer::Packer;
 use crate::pack::packer::RawBlock;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::known::Journal;
 use crate::task::backup::known::StoredPack;
 use crate::task::error::Error;
@@ -45,12 +46,13 @@ pub struct Packing {
 /// Packs and stores all `blocks`, and returns the packs that the vault holds because of it.
 ///
 /// # Errors
-/// The first that a block, the store or the journal gives; what was put until then is in the journal.
+/// The first that a block or the store gives; what was put until then is in the journal.
 pub fn store(
     vault: &DeviceVault,
     blocks: &Receiver<RawBlock>,
     packing: Packing,
-    journal: Option<&mut Journal<'_>>,
+    journal: Option<Journal<'_>>,
+    caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredPack>, Error> {
     let in_work_max = rayon::current_num_threads() * BLOCKS_PER_CORE;
@@ -59,6 +61,7 @@ pub fn store(
             vault,
             packing,
             journal,
+            caches,
             observer,
             data: Packer::new(PACK_BYTES_TARGET),
             trees: Packer::new(PACK_BYTES_TARGET),
@@ -94,10 +97,11 @@ fn received(block: &Receiver<Result<Block, crate::pack::Error>>) -> Result<Block
 }
 
 /// What the packing thread holds.
-struct Line<'a, 'j> {
+struct Line<'a> {
     vault: &'a DeviceVault,
     packing: Packing,
-    journal: Option<&'a mut Journal<'j>>,
+    journal: Option<Journal<'a>>,
+    caches: &'a Caches<'a>,
     observer: &'a dyn Observer,
     data: Packer,
     /// Trees and lists go into packs of their own, so that browsing fetches little else.
@@ -106,7 +110,7 @@ struct Line<'a, 'j> {
     stored: Vec<StoredPack>,
 }
 
-impl<'a> Line<'a, '_> {
+impl<'a> Line<'a> {
     fn pack<'scope>(&mut self, scope: &rayon::Scope<'scope>, is_data: bool, block: Block) -> Result<(), Error>
     where
         'a: 'scope,
@@ -146,8 +150,9 @@ impl<'a> Line<'a, '_> {
         let Some(sealed) = self.sealing.pop_front() else { return Ok(()) };
         let (sealed, pack) = sealed.recv().expect("a sealing thread always answers");
         self.vault.put(&sealed)?;
-        if let Some(journal) = &mut self.journal {
-            journal.add(&pack)?;
+        // After a record that may be cut off within, no other would be read.
+        if let Some(mut journal) = self.journal.take() {
+            self.journal = self.caches.keep(journal.add(&pack)).map(|()| journal);
         }
         self.observer.event(&Event::Stored { bytes: sealed.bytes().len() as u64 });
         self.stored.push(pack);
