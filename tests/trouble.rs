@@ -333,6 +333,53 @@ fn what_soundness_rests_on_must_be_kept_before_the_header_is_put() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_once_costs_no_upload() {
+    const DAY: u64 = 24 * 3600 * 1_000_000_000;
+    for wrong in [30 * 365 * DAY, 0] {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        for (source, seed) in [(&one, 1), (&other, 9)] {
+            fs::create_dir(source).unwrap();
+            fs::write(source.join("file"), noise(seed, 1_000_000)).unwrap();
+        }
+        let site = Site::new(Arc::new(Memory::new()));
+        let start = now();
+        let new_at = |source: &Path, time: u64| {
+            let summary = site.backup_with(source, |options| options.now = time).unwrap();
+            summary.counts.bytes_new
+        };
+        assert!(new_at(&one, start) > 1_000_000 && new_at(&other, start) > 1_000_000);
+        let then = if wrong == 0 { 3 * DAY } else { start + wrong };
+        for time in [then, start + DAY, start + 2 * DAY] {
+            // What may change is the time of the folder that others make theirs in.
+            assert!(new_at(&one, time) < 10_000, "{time}");
+            assert!(new_at(&other, time) < 10_000, "{time}");
+        }
+    }
+}
+
+#[test]
+fn a_job_that_runs_no_more_is_forgotten_after_45_days() {
+    const DAY: u64 = 24 * 3600 * 1_000_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_of(folder.path());
+    let site = Site::new(Arc::new(Memory::new()));
+    let state = site.machine.vault_state(&site.fingerprint);
+    let tables = || {
+        let names = state.names().unwrap();
+        ["chunks-", "files-"].map(|kind| names.iter().filter(|name| name.starts_with(kind)).count())
+    };
+    site.backup(&source.join("small")).unwrap();
+    let start = now();
+    for day in (0..=44).step_by(4) {
+        site.backup_with(&source, |options| options.now = start + day * DAY).unwrap();
+        assert_eq!(tables(), [2, 2], "day {day}");
+    }
+    site.backup_with(&source, |options| options.now = start + 46 * DAY).unwrap();
+    assert_eq!(tables(), [1, 1]);
+}
+
+#[test]
 fn a_dry_run_changes_nothing_that_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let source = source_of(folder.path());

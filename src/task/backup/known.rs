@@ -16,6 +16,7 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
 use crate::seal::pseal::Kind;
+use crate::task::backup::ages::Ages;
 use crate::task::backup::caches::Caches;
 use crate::task::error::Error;
 use crate::vault::authority::Current;
@@ -29,8 +30,6 @@ use crate::vault::index;
 use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
 
-/// How long a job that isn't run any more is remembered: 45 days, in nanoseconds.
-const JOB_KEPT_NS: u64 = 45 * 24 * 3600 * 1_000_000_000;
 /// Rows of a table that are sealed together: about 650 KB.
 const ROWS_A_PIECE: usize = 16_384;
 /// The longest sealed piece that is read: a header naming a million packs.
@@ -146,23 +145,28 @@ impl Known {
         let mut known = Self::default();
         let mut last_run = LastRun::default();
         let state = vault.state();
+        let mut ages = caches.keep(Ages::load(vault)).unwrap_or_default();
+        ages.run(job, now);
         let names = state.names().map_err(|error| io_error(state, "", &error).into());
         for name in caches.keep(names).unwrap_or_default() {
-            let Some(of) = name.strip_prefix(TABLE_PREFIX).filter(|of| !of.ends_with(".new")) else {
-                continue;
-            };
-            match known.load_table(vault, &name, now) {
-                Ok(Some(run)) if of == hex(job) => last_run = run,
+            let Some(of) = name.strip_prefix(TABLE_PREFIX).and_then(unhex) else { continue };
+            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, &name) };
+            match table {
+                Ok(Some(run)) if of == *job => last_run = run,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) if !cleans => {}
                 Ok(None) | Err(_) => {
-                    for stale in [name.clone(), format!("files-{of}")] {
+                    ages.forget(&of);
+                    for stale in [name.clone(), format!("files-{}", hex(&of))] {
                         caches.keep(
                             state.remove(&stale).map_err(|error| io_error(state, &stale, &error).into()),
                         );
                     }
                 }
             }
+        }
+        if cleans {
+            caches.keep(ages.save(vault));
         }
         let mut resumed = caches.keep(Journal::load(vault)).unwrap_or_default();
         resumed.retain(|pack| {
@@ -175,7 +179,7 @@ impl Known {
         (known, last_run, resumed)
     }
 
-    fn load_table(&mut self, vault: &DeviceVault, name: &str, now: u64) -> Result<Option<LastRun>, Error> {
+    fn load_table(&mut self, vault: &DeviceVault, name: &str) -> Result<Option<LastRun>, Error> {
         let state = vault.state();
         let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
         let mut pieces = Pieces { vault, name, file, number: 0 };
@@ -183,9 +187,7 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if now.saturating_sub(parsed.time) > JOB_KEPT_NS
-            || vault.log().is_forgotten(vault.device(), parsed.seq)
-        {
+        if vault.log().is_forgotten(vault.device(), parsed.seq) {
             return Ok(None);
         }
         let packs: Vec<u32> =
@@ -412,14 +414,7 @@ impl Known {
     ///
     /// # Errors
     /// [`error::Error::State`].
-    pub fn save(
-        &mut self,
-        vault: &DeviceVault,
-        job: &[u8; 16],
-        seq: u64,
-        now: u64,
-        run: LastRun,
-    ) -> Result<(), Error> {
+    pub fn save(&mut self, vault: &DeviceVault, job: &[u8; 16], seq: u64, run: LastRun) -> Result<(), Error> {
         let state = vault.state();
         let name = format!("{TABLE_PREFIX}{}", hex(job));
         let failed = |error: std::io::Error| Error::Vault(io_error(state, &name, &error));
@@ -435,7 +430,7 @@ impl Known {
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
         let rows = self.used().count();
         let mut out = Writer::new();
-        out.u64(seq).u64(now).u64(run.files).u64(run.bytes);
+        out.u64(seq).u64(run.files).u64(run.bytes);
         out.count(packs.len());
         for &at in &packs {
             let pack = &self.packs[at as usize];
@@ -492,7 +487,6 @@ const TABLE_PREFIX: &str = "chunks-";
 
 struct TableHead {
     seq: u64,
-    time: u64,
     files: u64,
     bytes: u64,
     packs: Vec<(Digest, u32, u64)>,
@@ -501,7 +495,7 @@ struct TableHead {
 }
 
 fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
-    let (seq, time, files, bytes) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+    let (seq, files, bytes) = (from.u64()?, from.u64()?, from.u64()?);
     let count = from.count(44)?;
     let packs = (0..count)
         .map(|_| Ok((Digest(from.array()?), from.u32()?, from.u64()?)))
@@ -523,7 +517,7 @@ fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
     if from.remaining() > 0 {
         return Err(codec::Error::TrailingBytes);
     }
-    Ok(TableHead { seq, time, files, bytes, packs, indexes, pieces })
+    Ok(TableHead { seq, files, bytes, packs, indexes, pieces })
 }
 
 fn read_row(from: &mut Reader<'_>) -> Result<(Prefix, u32, u32), codec::Error> {
@@ -646,6 +640,11 @@ impl<'a> Journal<'a> {
         let state = vault.state();
         state.remove(JOURNAL_FILE).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
     }
+}
+
+/// The job of that name; none of one that isn't whole.
+fn unhex(name: &str) -> Option<[u8; 16]> {
+    data_encoding::HEXLOWER.decode(name.as_bytes()).ok()?.try_into().ok()
 }
 
 /// The name of a job in the state folder.

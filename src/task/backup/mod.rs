@@ -5,6 +5,7 @@
 //! snapshot relies on is in the store and not about to be removed; after it, whether an owner
 //! announced something at the same moment that would make the header come too late.
 
+pub mod ages;
 pub mod caches;
 pub mod files;
 pub mod known;
@@ -194,11 +195,7 @@ pub fn backup(
         let run = LastRun { files: listing.counts.files, bytes: listing.counts.bytes };
         // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
         // where the table couldn't be kept: it still knows what was put.
-        caches.keep(
-            known
-                .save(vault, &job, committed.head.seq, options.now, run)
-                .and_then(|()| Journal::clear(vault)),
-        );
+        caches.keep(known.save(vault, &job, committed.head.seq, run).and_then(|()| Journal::clear(vault)));
         let id = Some(committed.head.digest.snapshot_id());
         let Listing { counts, errors, .. } = listing;
         return Ok(Summary { committed: Some(committed), id, counts, errors, took, resumed_packs });
