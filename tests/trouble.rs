@@ -260,9 +260,50 @@ fn a_file_changed_just_before_is_read_again_next_time() {
     // The clock that stamps files ticks each 10 ms as a rule, and each two seconds on some drives.
     site.backup_with(&source, |options| options.now = changed + 1_000_000_000).unwrap();
     let again = site.backup_with(&source, |options| options.now = changed + 60_000_000_000).unwrap();
-    assert_eq!(again.counts.files_unchanged, 0);
+    let counts = again.counts;
+    assert_eq!((counts.files_new, counts.files_changed, counts.files_unchanged), (0, 0, 2));
     let third = site.backup_with(&source, |options| options.now = changed + 61_000_000_000).unwrap();
     assert_eq!(third.counts.files_unchanged, 2);
+}
+
+#[test]
+fn a_change_that_left_no_trace_in_a_files_times_is_found_by_reading_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_of(folder.path());
+    let site = Site::new(Arc::new(Memory::new()));
+    let small = source.join("small");
+    let before = small.metadata().unwrap();
+    let changed = u64::try_from(before.ctime() * 1_000_000_000 + before.ctime_nsec()).unwrap();
+    site.backup_with(&source, |options| options.now = changed + 1_000_000_000).unwrap();
+    // Within one step of the clock: nothing but its content tells.
+    fs::write(&small, noise(77, 5_000)).unwrap();
+    fs::File::options().write(true).open(&small).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    let again = |now: u64| {
+        let of = |options: &mut backup::Options| (options.now, options.ignore_ctime) = (now, true);
+        let counts = site.backup_with(&source, of).unwrap().counts;
+        (counts.files_new, counts.files_changed, counts.files_unchanged)
+    };
+    assert_eq!(again(changed + 60_000_000_000), (0, 1, 1));
+    check(&site, &source, "restored");
+    assert_eq!(again(changed + 61_000_000_000), (0, 0, 2));
+}
+
+#[test]
+fn what_is_read_again_is_counted_by_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_of(folder.path());
+    let site = Site::new(Arc::new(Memory::new()));
+    site.backup(&source).unwrap();
+    let touched = fs::File::options().write(true).open(source.join("large")).unwrap();
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let counts = |force: bool| {
+        let counts = site.backup_with(&source, |options| options.force = force).unwrap().counts;
+        (counts.files_new, counts.files_changed, counts.files_unchanged)
+    };
+    assert_eq!(counts(false), (0, 0, 2));
+    assert_eq!(counts(true), (0, 0, 2));
+    fs::write(source.join("large"), b"small now").unwrap();
+    assert_eq!(counts(true), (0, 1, 1));
 }
 
 /// Keeps what is said to a person.

@@ -242,7 +242,7 @@ fn run(
 ) -> Result<Session, Error> {
     let journal = if options.dry_run { None } else { caches.keep(Journal::begin(vault, resumed)) };
     let packing = Packing { level: options.level, dry_run: options.dry_run };
-    let last = if options.force { LastFiles::none(vault) } else { LastFiles::load(vault, job) };
+    let last = LastFiles::load(vault, job);
     let files = match (&input.stream, options.dry_run) {
         (None, false) => caches.keep(FilesWriter::begin(vault, job)),
         _ => None,

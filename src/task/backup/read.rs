@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::chunk::cut::Cutter;
 use crate::id::ChunkId;
+use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::pack::packer::Blocker;
@@ -193,7 +194,8 @@ struct Examined {
     stat: Stat,
     /// What the last snapshot had, if that still holds.
     known: Option<KnownFile>,
-    was_known: bool,
+    /// The content that it had there, if the file is read all the same.
+    before: Option<Digest>,
 }
 
 /// What reading gave.
@@ -608,23 +610,25 @@ impl<'a> Walker<'a> {
                     let path = directory.path().join(name);
                     let is_directory = stat.kind == SourceKind::Directory;
                     if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined { name: name.clone(), hash, stat, known: None, was_known: false });
+                        kept.push(Examined { name: name.clone(), hash, stat, known: None, before: None });
                     }
                 }
                 Err(error) => self.problem(&error),
             }
         }
-        if !self.options.force {
-            let files = || kept.iter().filter(|file| file.stat.kind == SourceKind::File);
-            let hashes: Vec<Hash> = files().map(|file| file.hash).collect();
-            let found = self.last.find(last, &hashes);
-            let of_files = kept.iter_mut().filter(|file| file.stat.kind == SourceKind::File);
-            for (file, known) in of_files.zip(found) {
-                file.was_known = known.is_some();
-                file.known = known.filter(|known| {
-                    known.fits(&file.stat, self.options.ignore_ctime, self.options.ignore_inode)
-                        && known.refs.iter().all(|reference| self.outlet.known.holds(&reference.id))
-                });
+        let files = || kept.iter().filter(|file| file.stat.kind == SourceKind::File);
+        let hashes: Vec<Hash> = files().map(|file| file.hash).collect();
+        let found = self.last.find(last, &hashes);
+        let of_files = kept.iter_mut().filter(|file| file.stat.kind == SourceKind::File);
+        for (file, known) in of_files.zip(found) {
+            let Some(known) = known else { continue };
+            let is_good = !self.options.force
+                && known.fits(&file.stat, self.options.ignore_ctime, self.options.ignore_inode)
+                && known.refs.iter().all(|reference| self.outlet.known.holds(&reference.id));
+            if is_good {
+                file.known = Some(known);
+            } else {
+                file.before = Some(known.content());
             }
         }
         kept
@@ -681,7 +685,6 @@ impl<'a> Walker<'a> {
             self.outlet.known.uses(&reference.id);
         }
         let content = FileContent { refs: known.refs.clone(), inline: known.inline.clone() };
-        self.counts.files_unchanged += 1;
         self.finish_file(frame, file, &file.stat, content, known.sparse.clone(), known.xattrs.clone())
     }
 
@@ -826,13 +829,6 @@ impl<'a> Walker<'a> {
         let path = frame.path.join(&file.name);
         self.counts.files += 1;
         self.counts.bytes += stat.size;
-        if file.known.is_none() {
-            if file.was_known {
-                self.counts.files_changed += 1;
-            } else {
-                self.counts.files_new += 1;
-            }
-        }
         let streamed = file.known.is_none() && stat.size > SMALL_FILE_BYTES;
         let bytes = if streamed { 0 } else { stat.size };
         self.observer.event(&Event::Progress { items: 1, bytes });
@@ -841,18 +837,21 @@ impl<'a> Walker<'a> {
             modified: stat.modified,
             changed: stat.changed,
             inode: stat.inode,
+            settled: nanoseconds(stat.changed).saturating_add(FILE_CLOCK_STEP_NS) < self.options.now,
             inline: content.inline,
             refs: content.refs,
             pieces: Vec::new(),
             sparse,
             xattrs,
         };
-        // What was touched just before the backup began, or since, may be touched again within the same
-        // step of the file system's clock; it is read once more next time.
-        let settled = nanoseconds(stat.changed).saturating_add(FILE_CLOCK_STEP_NS) < self.options.now;
-        if settled {
-            self.remember(|files| files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known));
-        }
+        let count = match file.before {
+            _ if file.known.is_some() => &mut self.counts.files_unchanged,
+            None => &mut self.counts.files_new,
+            Some(before) if before == known.content() => &mut self.counts.files_unchanged,
+            Some(_) => &mut self.counts.files_changed,
+        };
+        *count += 1;
+        self.remember(|files| files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known));
         let content = match known.inline {
             Some(bytes) => Content::Inline(bytes),
             None => self.outlet.content(&known.refs)?,
