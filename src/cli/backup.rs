@@ -90,6 +90,10 @@ pub struct BackupArgs {
     #[arg(short = 'n', long)]
     dry_run: bool,
 
+    /// Add no snapshot if what is backed up is as the last one of the same paths has it
+    #[arg(long)]
+    skip_if_unchanged: bool,
+
     /// Say this of the snapshot
     #[arg(long, value_name = "TAG[,TAG..]", value_delimiter = ',')]
     tag: Vec<String>,
@@ -223,6 +227,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
         clock,
         level: args.compression,
         dry_run: args.dry_run,
+        skip_if_unchanged: args.skip_if_unchanged,
         force: args.force,
         ignore_ctime: args.ignore_ctime,
         ignore_inode: args.ignore_inode,
@@ -406,6 +411,7 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
             "total_bytes_processed": counts.bytes,
             "total_duration": summary.took as f64 / 1e9,
             "resumed_packs": summary.resumed_packs,
+            "unchanged_snapshot_id": summary.standing.map(|id| id.to_string()),
             "snapshot_id": summary.id.map(|id| id.to_string()),
             "receipt": summary.committed.map(|committed| committed.receipt.to_string()),
         }));
@@ -434,6 +440,9 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
         context.line(&format!("resumed   {} of an interrupted run", plural(packs, "pack", "packs")))?;
     }
     context.line(&format!("took      {}", render::duration(summary.took)))?;
+    if let Some(id) = &summary.standing {
+        return context.line(&format!("nothing changed: snapshot {} stands, and none was added", id.short()));
+    }
     match (&summary.id, &summary.committed) {
         (Some(id), Some(committed)) => {
             context.line(&format!("snapshot  {}", id.short()))?;

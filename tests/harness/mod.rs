@@ -125,6 +125,7 @@ pub fn options() -> backup::Options {
         clock: now,
         level: 3,
         dry_run: false,
+        skip_if_unchanged: false,
         force: false,
         ignore_ctime: false,
         ignore_inode: false,

@@ -122,12 +122,57 @@ pub struct Known {
 }
 
 /// What a job's table says of the job itself.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastRun {
+    /// The place of its last snapshot in the device's chain; 0 if none is known.
+    pub seq: u64,
+    /// The digest of that snapshot's header.
+    pub header: Digest,
+    /// The newest record of the log when it was made.
+    pub knew: u64,
+    /// Its body.
+    pub body: NewObject,
+    /// The packs and indexes that it rests on beside that, as headers list them; filled when it is read.
+    pub objects: Vec<NewObject>,
+    /// What its sources were, in a digest.
+    pub sources: Digest,
     /// How many files the last snapshot has.
     pub files: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+impl LastRun {
+    /// Of a job that hasn't run yet, or isn't remembered.
+    const NONE: Self = Self {
+        seq: 0,
+        header: Digest([0; 32]),
+        knew: 0,
+        body: NewObject { name: Digest([0; 32]), length: 0 },
+        objects: Vec::new(),
+        sources: Digest([0; 32]),
+        files: 0,
+        bytes: 0,
+    };
+
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.seq).bytes(&self.header.0).u64(self.knew);
+        out.bytes(&self.body.name.0).u32(self.body.length).bytes(&self.sources.0);
+        out.u64(self.files).u64(self.bytes);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
+        Ok(Self {
+            seq: from.u64()?,
+            header: Digest(from.array()?),
+            knew: from.u64()?,
+            body: NewObject { name: Digest(from.array()?), length: from.u32()? },
+            objects: Vec::new(),
+            sources: Digest(from.array()?),
+            files: from.u64()?,
+            bytes: from.u64()?,
+        })
+    }
 }
 
 impl Known {
@@ -143,7 +188,7 @@ impl Known {
         caches: &Caches<'_>,
     ) -> (Self, LastRun, Vec<StoredPack>) {
         let mut known = Self::default();
-        let mut last_run = LastRun::default();
+        let mut last_run = LastRun::NONE;
         let state = vault.state();
         let mut ages = caches.keep(Ages::load(vault)).unwrap_or_default();
         ages.run(job, now);
@@ -187,8 +232,13 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if vault.log().is_forgotten(vault.device(), parsed.seq) {
+        if vault.log().is_forgotten(vault.device(), parsed.run.seq) {
             return Ok(None);
+        }
+        let mut run = parsed.run;
+        run.objects = parsed.packs.iter().map(|pack| NewObject { name: pack.0, length: pack.1 }).collect();
+        for part in parsed.indexes.iter().flat_map(|group| &group.parts) {
+            run.objects.push(NewObject { name: part.reference.name, length: part.length });
         }
         let packs: Vec<u32> =
             parsed.packs.iter().map(|pack| self.pack_number(pack.0, pack.1, pack.2, None)).collect();
@@ -196,7 +246,7 @@ impl Known {
         let index_count = u32::try_from(parsed.indexes.len()).map_err(|_| broken())?;
         self.indexes.extend(parsed.indexes);
         let table = u16::try_from(self.tables.len()).map_err(|_| broken())?;
-        self.tables.push(parsed.seq);
+        self.tables.push(run.seq);
         for _ in 0..parsed.pieces {
             let piece = pieces.next()?.ok_or_else(broken)?;
             let mut from = Reader::new(&piece);
@@ -207,7 +257,7 @@ impl Known {
                 self.chunks.entry(id).or_insert(Chunk { pack, index, table, used: false });
             }
         }
-        Ok(Some(LastRun { files: parsed.files, bytes: parsed.bytes }))
+        Ok(Some(run))
     }
 
     fn pack_number(&mut self, name: Digest, length: u32, listed: u64, loose: Option<Loose>) -> u32 {
@@ -222,10 +272,7 @@ impl Known {
     /// many of the chunks that this session uses are among them.
     pub fn retain_sound(&mut self, vault: &DeviceVault, stored: &HashMap<Digest, u64>) -> usize {
         let (log, device) = (vault.log(), vault.device());
-        let there = |listed: Digest, length: u32| match log.current(device, listed, length) {
-            Current::Object(name, length) => stored.get(&name) == Some(&u64::from(length)),
-            Current::Purged => false,
-        };
+        let there = |name: Digest, length: u32| is_there(vault, stored, NewObject { name, length });
         let is_sound = |pack: &Pack| {
             let listable = match pack.loose {
                 Some(loose) if pack.listed == 0 => may_be_listed(vault, &pack.name, loose),
@@ -410,12 +457,12 @@ impl Known {
         vault.seal(Kind::Index, &[&index::encode(&names, entries)], None)
     }
 
-    /// Remembers what this session used as the table of its job: from now on the header at `seq` lists it.
+    /// Remembers what this session used as the table of its job: from now on the header of `run` lists it.
     ///
     /// # Errors
     /// [`error::Error::State`].
-    pub fn save(&mut self, vault: &DeviceVault, job: &[u8; 16], seq: u64, run: LastRun) -> Result<(), Error> {
-        let state = vault.state();
+    pub fn save(&mut self, vault: &DeviceVault, job: &[u8; 16], run: &LastRun) -> Result<(), Error> {
+        let (state, seq) = (vault.state(), run.seq);
         let name = format!("{TABLE_PREFIX}{}", hex(job));
         let failed = |error: std::io::Error| Error::Vault(io_error(state, &name, &error));
         for pack in self.packs.iter_mut().filter(|pack| pack.listed == 0) {
@@ -430,7 +477,7 @@ impl Known {
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
         let rows = self.used().count();
         let mut out = Writer::new();
-        out.u64(seq).u64(run.files).u64(run.bytes);
+        run.write(&mut out);
         out.count(packs.len());
         for &at in &packs {
             let pack = &self.packs[at as usize];
@@ -473,6 +520,15 @@ impl Known {
     }
 }
 
+/// Whether the store has an object under its current name.
+#[must_use]
+pub fn is_there(vault: &DeviceVault, stored: &HashMap<Digest, u64>, listed: NewObject) -> bool {
+    match vault.log().current(vault.device(), listed.name, listed.length) {
+        Current::Object(name, length) => stored.get(&name) == Some(&u64::from(length)),
+        Current::Purged => false,
+    }
+}
+
 /// Whether a header may list an object that was put and not listed yet, as far as is known.
 fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
     let (log, device) = (vault.log(), vault.device());
@@ -486,16 +542,14 @@ fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
 const TABLE_PREFIX: &str = "chunks-";
 
 struct TableHead {
-    seq: u64,
-    files: u64,
-    bytes: u64,
+    run: LastRun,
     packs: Vec<(Digest, u32, u64)>,
     indexes: Vec<IndexGroup>,
     pieces: usize,
 }
 
 fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
-    let (seq, files, bytes) = (from.u64()?, from.u64()?, from.u64()?);
+    let run = LastRun::read(from)?;
     let count = from.count(44)?;
     let packs = (0..count)
         .map(|_| Ok((Digest(from.array()?), from.u32()?, from.u64()?)))
@@ -517,7 +571,7 @@ fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
     if from.remaining() > 0 {
         return Err(codec::Error::TrailingBytes);
     }
-    Ok(TableHead { seq, files, bytes, packs, indexes, pieces })
+    Ok(TableHead { run, packs, indexes, pieces })
 }
 
 fn read_row(from: &mut Reader<'_>) -> Result<(Prefix, u32, u32), codec::Error> {

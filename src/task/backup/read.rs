@@ -14,6 +14,7 @@ use std::sync::mpsc::SyncSender;
 use rayon::prelude::*;
 
 use crate::chunk::cut::Cutter;
+use crate::crypto::digest::Digester;
 use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::observe::Event;
@@ -93,6 +94,9 @@ pub struct Listing {
     pub counts: Counts,
     /// What could not be read.
     pub errors: Vec<ReadError>,
+    /// The same for the same sources with the same content and metadata, whatever else changed in the
+    /// directories that lead to them.
+    pub sources: Digest,
 }
 
 /// Chunks on their way: what is new goes into blocks, what is known is relied on.
@@ -103,6 +107,9 @@ struct Outlet<'a> {
     data: Blocker,
     nodes: Blocker,
     bytes_new: u64,
+    /// Trees of the directories that lead to the sources, if it isn't known yet whether they are needed.
+    held_back: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
+    holds_back: bool,
 }
 
 impl Outlet<'_> {
@@ -130,7 +137,11 @@ impl Outlet<'_> {
             NodeKind::List => ChunkKind::List,
         };
         let reference = reference(self.namer.name(kind, bytes), bytes.len());
-        self.take(kind, reference.id, bytes)?;
+        if self.holds_back {
+            self.held_back.push((kind, reference.id, bytes.to_vec()));
+        } else {
+            self.take(kind, reference.id, bytes)?;
+        }
         Ok(reference)
     }
 
@@ -140,6 +151,14 @@ impl Outlet<'_> {
             list.add(*reference, &mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?;
         }
         Ok(list.finish(&mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?)
+    }
+
+    /// Hands on what was held back.
+    fn release(&mut self) -> Result<(), Error> {
+        for (kind, id, bytes) in std::mem::take(&mut self.held_back) {
+            self.take(kind, id, &bytes)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -163,6 +182,8 @@ enum Plan {
 /// A directory being walked.
 struct Frame {
     entry: Option<Entry>,
+    /// Whether it was asked for itself.
+    is_source: bool,
     path: TreePath,
     path_hash: Hash,
     /// Its names; a passage has none but those in its plan.
@@ -170,6 +191,13 @@ struct Frame {
     rows: Rows,
     /// The group at hand; directories in it are still to be walked.
     group: std::vec::IntoIter<Taken>,
+}
+
+impl Frame {
+    /// Whether it is there only because a source lies below it, or to be empty.
+    fn leads_on(&self) -> bool {
+        self.listed.is_none()
+    }
 }
 
 struct Listed {
@@ -234,6 +262,9 @@ pub struct Walker<'a> {
     left_out: Vec<(u64, u64)>,
     counts: Counts,
     errors: Vec<ReadError>,
+    sources: Digester,
+    /// If the sources turn out to be these, no snapshot is wanted.
+    unless: Option<Digest>,
 }
 
 type Tree<'a> = TreeBuilder<Box<dyn Fn(&[u8]) -> u64 + 'a>>;
@@ -250,10 +281,19 @@ impl<'a> Walker<'a> {
         blocks: SyncSender<RawBlock>,
         last: LastFiles<'a>,
         files: Option<FilesWriter<'a>>,
+        unless: Option<Digest>,
         caches: &'a Caches<'a>,
     ) -> Self {
-        let outlet =
-            Outlet { namer, known, blocks, data: Blocker::new(), nodes: Blocker::new(), bytes_new: 0 };
+        let outlet = Outlet {
+            namer,
+            known,
+            blocks,
+            data: Blocker::new(),
+            nodes: Blocker::new(),
+            bytes_new: 0,
+            held_back: Vec::new(),
+            holds_back: false,
+        };
         Self {
             options,
             observer,
@@ -272,6 +312,8 @@ impl<'a> Walker<'a> {
                 .collect(),
             counts: Counts::default(),
             errors: Vec::new(),
+            sources: Digester::new(),
+            unless,
         }
     }
 
@@ -295,10 +337,12 @@ impl<'a> Walker<'a> {
                 self.outlet.finish()?;
                 return Err(Error::Interrupted);
             }
+            self.outlet.holds_back = false;
             let depth = frames.len();
             let (frame, tree_here) = frames.last_mut().expect("the root's frame ends the loop");
             let opened = match frame.group.next() {
                 Some(Taken::Entry(entry)) => {
+                    self.outlet.holds_back = self.unless.is_some() && frame.leads_on();
                     tree_here.add(&entry, &mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     None
                 }
@@ -313,8 +357,13 @@ impl<'a> Walker<'a> {
                     match plan {
                         Plan::Source(source) if !is_directory(&source) => {
                             let last = self.last.directory(&frame.path_hash);
-                            frame.group = self
-                                .single(frame, &source, last, &scope, name)?
+                            let taken = self.single(frame, &source, last, &scope, name)?;
+                            for taken in &taken {
+                                if let Taken::Entry(entry) = taken {
+                                    self.note_source(&path, entry);
+                                }
+                            }
+                            frame.group = taken
                                 .into_iter()
                                 .chain(std::mem::take(&mut frame.group))
                                 .collect::<Vec<_>>()
@@ -328,8 +377,18 @@ impl<'a> Walker<'a> {
                 None => {
                     let (mut frame, tree) = frames.pop().expect("the last frame was just looked at");
                     self.remember(|files| files.flush(&frame.path_hash, &mut frame.rows));
+                    self.outlet.holds_back = self.unless.is_some() && frame.leads_on();
                     let tree = tree.finish(&mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
-                    let (Some(mut entry), Some((_, parent))) = (frame.entry, frames.last_mut()) else {
+                    let is_source = frame.is_source;
+                    let (Some(mut entry), Some((above, parent))) = (frame.entry, frames.last_mut()) else {
+                        if is_source {
+                            // Of the root as a source, the tree is all there is.
+                            self.sources.update(&tree.reference.id.0);
+                        }
+                        let sources = self.sources.finish();
+                        if self.unless != Some(sources) {
+                            self.outlet.release()?;
+                        }
                         self.outlet.finish()?;
                         self.counts.bytes_new = self.outlet.bytes_new;
                         if let Some(files) = self.files {
@@ -337,10 +396,14 @@ impl<'a> Walker<'a> {
                             // that the vault is known to hold.
                             self.caches.keep(files.finish());
                         }
-                        return Ok(Listing { root: tree, counts: self.counts, errors: self.errors });
+                        return Ok(Listing { root: tree, counts: self.counts, errors: self.errors, sources });
                     };
                     entry.kind = EntryKind::Directory { tree };
                     self.counts.directories += 1;
+                    if is_source {
+                        self.note_source(&frame.path, &entry);
+                    }
+                    self.outlet.holds_back = self.unless.is_some() && above.leads_on();
                     parent.add(&entry, &mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     None
                 }
@@ -386,6 +449,8 @@ impl<'a> Walker<'a> {
         self.counts.files += 1;
         self.counts.files_new += 1;
         self.counts.bytes += size;
+        // Its time is always now.
+        self.note_source(path, &Entry { modified: Time { seconds: 0, nanos: 0 }, ..entry.clone() });
         let mut parent = path.parent();
         let namer = self.outlet.namer;
         loop {
@@ -395,7 +460,8 @@ impl<'a> Walker<'a> {
             let Some(name) = parent.as_ref().and_then(TreePath::last) else {
                 self.outlet.finish()?;
                 self.counts.bytes_new = self.outlet.bytes_new;
-                return Ok(Listing { root, counts: self.counts, errors: self.errors });
+                let sources = self.sources.finish();
+                return Ok(Listing { root, counts: self.counts, errors: self.errors, sources });
             };
             self.counts.directories += 1;
             entry = Entry { name, kind: EntryKind::Directory { tree: root }, mode: 0o700, ..entry };
@@ -438,12 +504,25 @@ impl<'a> Walker<'a> {
                 Some(frame)
             }
             Plan::Source(source) => match source.open_dir() {
-                Ok(directory) => self.enter(name, directory, scope),
+                Ok(directory) => {
+                    let frame = self.enter(name, directory, scope)?;
+                    Some(Frame { is_source: true, ..frame })
+                }
                 Err(error) => {
                     self.problem(&error);
                     None
                 }
             },
+        }
+    }
+
+    /// Notes what a source is: its path, and its entry with the tree or content in it.
+    fn note_source(&mut self, path: &TreePath, entry: &Entry) {
+        // What can't be encoded isn't in the snapshot either.
+        if let Ok(bytes) = node::encode_entries(std::slice::from_ref(entry)) {
+            for part in [path.as_bytes(), &bytes] {
+                self.sources.update(&(part.len() as u64).to_le_bytes()).update(part);
+            }
         }
     }
 
@@ -500,7 +579,15 @@ impl<'a> Walker<'a> {
 
     fn frame(&self, entry: Option<Entry>, path: TreePath, listed: Option<Box<Listed>>) -> Frame {
         let path_hash = self.outlet.namer.local_hash(b"path", path.as_bytes());
-        Frame { entry, path, path_hash, listed, rows: Rows::default(), group: Vec::new().into_iter() }
+        Frame {
+            entry,
+            is_source: false,
+            path,
+            path_hash,
+            listed,
+            rows: Rows::default(),
+            group: Vec::new().into_iter(),
+        }
     }
 
     /// The rules in a directory: its ignore file and its markers.
