@@ -118,6 +118,10 @@ pub struct BackupArgs {
     #[arg(long)]
     ignore_inode: bool,
 
+    /// Open everything that was encrypted once more, not only a sample, before it is stored
+    #[arg(long)]
+    paranoid: bool,
+
     /// How hard to compress: 1 (fast) to 19 (small), or none
     #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
     compression: i32,
@@ -228,6 +232,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
         level: args.compression,
         dry_run: args.dry_run,
         skip_if_unchanged: args.skip_if_unchanged,
+        paranoid: args.paranoid,
         force: args.force,
         ignore_ctime: args.ignore_ctime,
         ignore_inode: args.ignore_inode,

@@ -228,6 +228,9 @@ impl From<&vault::error::Error> for Failure {
                 (Exit::Failed, "`strongroom ls` and `strongroom find` show what is there")
             }
             Error::TooMuch { .. } => (Exit::Failed, "back up in several parts"),
+            Error::Unfaithful(_) => {
+                (Exit::Failed, "nothing wrong was stored; if it happens again, test this machine's memory")
+            }
             Error::Contended => (Exit::Failed, "try again"),
         };
         Self::new(exit, chain(error)).hint(hint)

@@ -6,6 +6,8 @@ use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::codec;
 use crate::codec::Reader;
@@ -23,6 +25,7 @@ use crate::id::Epoch;
 use crate::id::Fingerprint;
 use crate::seal::cseal;
 use crate::seal::pseal;
+use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
 use crate::seal::pseal::Sealer;
@@ -239,6 +242,8 @@ pub struct DeviceVault {
     head: Option<Head>,
     namer: Namer,
     sealer: Sealer,
+    has_sealed: AtomicBool,
+    checks_whole: bool,
     state: StateDir,
     _lock: StateLock,
 }
@@ -286,8 +291,20 @@ impl DeviceVault {
         let others = history::other_heads(&*store, &log, keys.device, &pins.heads)?;
         pins.advance(log.head(), others);
         let moved = pinned.as_ref() != Some(&pins);
-        let vault =
-            Self { store, log, keys, grant, pins, head, namer, sealer, state: state.clone(), _lock: lock };
+        let vault = Self {
+            store,
+            log,
+            keys,
+            grant,
+            pins,
+            head,
+            namer,
+            sealer,
+            has_sealed: AtomicBool::new(false),
+            checks_whole: false,
+            state: state.clone(),
+            _lock: lock,
+        };
         if moved {
             vault.save_pins()?;
         }
@@ -341,16 +358,26 @@ impl DeviceVault {
         self.log.keys().newest
     }
 
-    /// Seals one object; `commit_to` as in [`Sealer::seal`].
-    #[must_use]
-    pub fn seal(&self, kind: Kind, parts: &[&[u8]], commit_to: Option<&Digest>) -> Sealed {
+    /// From here on, all of each object is opened again before it is put.
+    pub fn check_whole(&mut self) {
+        self.checks_whole = true;
+    }
+
+    /// Seals one object; `commit_to` as in [`Sealer::seal`]. The first is opened again whole, of the
+    /// others a sample.
+    ///
+    /// # Errors
+    /// [`Error::Unfaithful`] if it doesn't open to what it was made of.
+    pub fn seal(&self, kind: Kind, parts: &[&[u8]], commit_to: Option<&Digest>) -> Result<Sealed, Error> {
+        let is_first = !self.has_sealed.swap(true, Ordering::Relaxed);
+        let check = if self.checks_whole || is_first { Check::Whole } else { Check::Sample };
         let header = pseal::Header {
             vault: self.log.fingerprint().vault_id(),
             device: self.keys.device,
             epoch: self.epoch(),
             kind,
         };
-        self.sealer.seal(&header, parts, commit_to)
+        self.sealer.seal(&header, parts, commit_to, check).map_err(Error::Unfaithful)
     }
 
     /// How a header would list a sealed object.
@@ -485,7 +512,7 @@ impl DeviceVault {
     /// Seals a body and stores it.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::TooMuch`] if the body, or a part of it, is longer than any reader takes.
+    /// [`Error::Store`]; [`Error::Unfaithful`]; [`Error::TooMuch`] if the body, or a part of it, is longer than any reader takes.
     ///
     /// # Panics
     /// If its indexes are out of order: no reader would take it.
@@ -498,7 +525,7 @@ impl DeviceVault {
         if bytes.len() as u64 > crate::vault::body::BODY_BYTES_MAX {
             return Err(Error::TooMuch { what: "paths, tags or errors" });
         }
-        self.put(&self.seal(Kind::Body, &[&bytes], None))
+        self.put(&self.seal(Kind::Body, &[&bytes], None)?)
     }
 }
 
@@ -524,6 +551,9 @@ pub fn device_pins(fingerprint: &Fingerprint, state: &StateDir) -> Result<Option
 }
 
 /// Seals a message to a device.
+///
+/// # Panics
+/// If what was just sealed doesn't open: then this machine miscomputes.
 #[must_use]
 pub fn seal_message(
     fingerprint: &Fingerprint,
@@ -536,7 +566,8 @@ pub fn seal_message(
     let (epoch, psk) = held.unwrap_or_else(|| (Epoch(0), pseal::no_psk()));
     let header = pseal::Header { vault: fingerprint.vault_id(), device, epoch, kind: Kind::Message };
     let sealer = Sealer::new(*fingerprint, known.clone(), psk, hedge);
-    message.encode().expose(|bytes| sealer.seal(&header, &[bytes], None))
+    let sealed = message.encode().expose(|bytes| sealer.seal(&header, &[bytes], None, Check::Whole));
+    sealed.expect("what was just sealed opens")
 }
 
 /// Seals under the newest epoch of `log`.

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
+use crate::seal::pseal;
 use crate::store;
 
 /// Why a vault could not be used, read or added to.
@@ -139,6 +140,8 @@ pub enum Error {
         /// What there are too many of, lower case.
         what: &'static str,
     },
+    /// What was just sealed doesn't open to what it was made of; nothing of it was stored.
+    Unfaithful(pseal::Error),
     /// Writers kept taking the next place in the log.
     Contended,
 }
@@ -192,6 +195,12 @@ impl fmt::Display for Error {
             }
             Self::NoSuchEntry { path } => write!(f, "the snapshot holds nothing at {path}"),
             Self::TooMuch { what } => write!(f, "there are too many {what} for one snapshot"),
+            Self::Unfaithful(error) => {
+                write!(
+                    f,
+                    "what was just sealed does not open: {error}: this machine's memory or processor is at fault"
+                )
+            }
             Self::Contended => write!(f, "other owners' commands kept changing the vault at the same moment"),
         }
     }

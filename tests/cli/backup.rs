@@ -121,6 +121,14 @@ fn a_snapshot_that_lost_something_does_not_stand_for_what_is_unchanged() {
 }
 
 #[test]
+fn a_paranoid_backup_is_one_like_any_other() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", &[7; 300_000]);
+    bench.run(&["backup", "source", "--paranoid"]).ends(0).complains("");
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+}
+
+#[test]
 fn what_is_excluded_is_not_there() {
     let bench = Bench::with_vault();
     for name in

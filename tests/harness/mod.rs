@@ -126,6 +126,7 @@ pub fn options() -> backup::Options {
         level: 3,
         dry_run: false,
         skip_if_unchanged: false,
+        paranoid: false,
         force: false,
         ignore_ctime: false,
         ignore_inode: false,

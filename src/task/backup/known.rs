@@ -16,6 +16,7 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
 use crate::seal::pseal::Kind;
+use crate::seal::pseal::Sealed;
 use crate::task::backup::ages::Ages;
 use crate::task::backup::caches::Caches;
 use crate::task::error::Error;
@@ -426,7 +427,7 @@ impl Known {
             entries.sort_unstable();
             for part in entries.chunks_mut(index::ENTRIES_MAX) {
                 let first = if parts.is_empty() { [0; 16] } else { part[0].0 };
-                let object = vault.put(&self.seal_index(vault, part))?;
+                let object = vault.put(&self.seal_index(vault, part)?)?;
                 let reference = IndexRef { name: object.name, first };
                 parts.push(IndexPart { reference, length: object.length });
                 objects.push(object);
@@ -446,7 +447,7 @@ impl Known {
         &self,
         vault: &DeviceVault,
         entries: &mut [(index::Prefix, u32)],
-    ) -> crate::seal::pseal::Sealed {
+    ) -> Result<Sealed, error::Error> {
         let numbers: BTreeSet<u32> = entries.iter().map(|(_, pack)| *pack).collect();
         let numbers: Vec<u32> = numbers.into_iter().collect();
         let names: Vec<Digest> = numbers.iter().map(|&at| self.packs[at as usize].name).collect();

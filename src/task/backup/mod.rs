@@ -84,6 +84,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Whether no snapshot is added if the sources are as the job's last one has them.
     pub skip_if_unchanged: bool,
+    /// Whether all of each sealed object is opened again before it is put, not only a sample.
+    pub paranoid: bool,
     /// Whether every file is read, known or not.
     pub force: bool,
     /// Whether a file counts as unchanged whatever its change time is.
@@ -154,6 +156,9 @@ pub fn backup(
     let job = job(vault, &sources, &input, options);
     observer.event(&Event::Phase(Phase::BackingUp));
     let caches = Caches::new(observer);
+    if options.paranoid {
+        vault.check_whole();
+    }
     let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run, &caches);
     let stored = vault.stored()?;
     known.retain_sound(vault, &stored);

@@ -23,6 +23,7 @@ use crate::task::backup::caches::Caches;
 use crate::task::backup::known::Journal;
 use crate::task::backup::known::StoredPack;
 use crate::task::error::Error;
+use crate::vault;
 use crate::vault::device::DeviceVault;
 use crate::vault::index;
 
@@ -106,7 +107,7 @@ struct Line<'a> {
     data: Packer,
     /// Trees and lists go into packs of their own, so that browsing fetches little else.
     trees: Packer,
-    sealing: VecDeque<Receiver<(Sealed, StoredPack)>>,
+    sealing: VecDeque<Receiver<Result<(Sealed, StoredPack), vault::error::Error>>>,
     stored: Vec<StoredPack>,
 }
 
@@ -136,11 +137,13 @@ impl<'a> Line<'a> {
         let vault = self.vault;
         scope.spawn(move |_| {
             let commit_to = digest::digest(pack.directory());
-            let sealed = vault.seal(Kind::Data, &pack.parts(), Some(&commit_to));
-            let chunks = pack.chunks().map(|(id, _)| index::prefix(&id)).collect();
-            let object = vault.object(&sealed);
-            let after = vault.head().map_or(0, |head| head.seq);
-            let _ = done.send((sealed, StoredPack { object, epoch: vault.epoch(), after, chunks }));
+            let sealed = vault.seal(Kind::Data, &pack.parts(), Some(&commit_to)).map(|sealed| {
+                let chunks = pack.chunks().map(|(id, _)| index::prefix(&id)).collect();
+                let object = vault.object(&sealed);
+                let after = vault.head().map_or(0, |head| head.seq);
+                (sealed, StoredPack { object, epoch: vault.epoch(), after, chunks })
+            });
+            let _ = done.send(sealed);
         });
         self.sealing.push_back(sealed);
         Ok(())
@@ -148,7 +151,7 @@ impl<'a> Line<'a> {
 
     fn put(&mut self) -> Result<(), Error> {
         let Some(sealed) = self.sealing.pop_front() else { return Ok(()) };
-        let (sealed, pack) = sealed.recv().expect("a sealing thread always answers");
+        let (sealed, pack) = sealed.recv().expect("a sealing thread always answers")?;
         self.vault.put(&sealed)?;
         // After a record that may be cut off within, no other would be read.
         if let Some(mut journal) = self.journal.take() {
