@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use rayon::prelude::*;
@@ -79,9 +80,9 @@ const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// File systems' clocks go in steps of 10 ms as a rule and of two seconds at worst: two changes within
 /// one leave the same time.
 const FILE_CLOCK_STEP_NS: u64 = 2_000_000_000;
-/// How deep directories are walked into. Each on the way is held open, and a process may have 1,024
-/// files open as a rule: the store needs some, and for want of them the whole backup would fail.
-const DEPTH_MAX: usize = 768;
+/// How many bytes the paths of all directories on the way down may have together: they grow with the
+/// square of the depth, and this is more than 4,096 directories with names of 15 bytes take.
+const PATHS_BYTES_MAX: usize = 136 << 20;
 /// Contents up to this many bytes stand in the tree itself: a chunk of its own would take more than
 /// a hundred bytes in tree, directory and index.
 const INLINE_BYTES_MAX: usize = 96;
@@ -184,7 +185,7 @@ struct Frame {
     entry: Option<Entry>,
     /// Whether it was asked for itself.
     is_source: bool,
-    path: TreePath,
+    path: Arc<TreePath>,
     path_hash: Hash,
     /// Its names; a passage has none but those in its plan.
     listed: Option<Box<Listed>>,
@@ -330,7 +331,9 @@ impl<'a> Walker<'a> {
         let Some(root) = self.open_plan(None, TreePath::root(), plan, &scope) else {
             return Err(Error::Nothing { what: "the root directory can't be read" });
         };
+        let depth_max = walk::depth_max();
         let mut frames = vec![(root, tree())];
+        let mut paths_bytes = 0;
         loop {
             if self.observer.interrupted() {
                 // What is on its way is stored and remembered, so that the next run goes on from here.
@@ -346,9 +349,13 @@ impl<'a> Walker<'a> {
                     tree_here.add(&entry, &mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     None
                 }
-                Some(Taken::Directory(name, _)) if depth > DEPTH_MAX => {
-                    let path = frame.path.join(&name);
-                    self.report(&path, format!("it lies more than {DEPTH_MAX} directories deep"));
+                Some(Taken::Directory(name, _)) if depth > depth_max || paths_bytes > PATHS_BYTES_MAX => {
+                    let what = if depth > depth_max {
+                        format!("it lies more than {depth_max} directories deep")
+                    } else {
+                        format!("the paths that lead to it have more than {PATHS_BYTES_MAX} bytes")
+                    };
+                    self.report(&frame.path.join(&name), what);
                     None
                 }
                 Some(Taken::Directory(name, stat)) => self.open_directory(frame, name, &stat),
@@ -376,6 +383,7 @@ impl<'a> Walker<'a> {
                 None if self.next_group(frame)? => None,
                 None => {
                     let (mut frame, tree) = frames.pop().expect("the last frame was just looked at");
+                    paths_bytes -= frame.path.as_bytes().len();
                     self.remember(|files| files.flush(&frame.path_hash, &mut frame.rows));
                     self.outlet.holds_back = self.unless.is_some() && frame.leads_on();
                     let tree = tree.finish(&mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
@@ -408,7 +416,10 @@ impl<'a> Walker<'a> {
                     None
                 }
             };
-            frames.extend(opened.map(|frame| (frame, tree())));
+            if let Some(frame) = opened {
+                paths_bytes += frame.path.as_bytes().len();
+                frames.push((frame, tree()));
+            }
         }
     }
 
@@ -497,7 +508,7 @@ impl<'a> Walker<'a> {
         match plan {
             Plan::Passage { stat, xattrs, below } => {
                 let entry = name.map(|name| self.directory_entry(name, &stat, xattrs));
-                let mut frame = self.frame(entry, path, None);
+                let mut frame = self.frame(entry, Arc::new(path), None);
                 let plans: Vec<Taken> =
                     below.into_iter().map(|(name, plan)| Taken::Plan(name, plan)).collect();
                 frame.group = plans.into_iter();
@@ -535,7 +546,7 @@ impl<'a> Walker<'a> {
                 if elsewhere && self.options.filter.is_one_file_system() {
                     // The mount point is kept, empty.
                     let entry = self.directory_entry(name, stat, Vec::new());
-                    return Some(self.frame(Some(entry), directory.path().clone(), None));
+                    return Some(self.frame(Some(entry), directory.shared_path(), None));
                 }
                 if self.left_out.contains(&(stat.device, stat.inode)) {
                     let path = [b"/", directory.path().as_bytes()].concat();
@@ -544,7 +555,7 @@ impl<'a> Walker<'a> {
                         printable(&path)
                     )));
                     let entry = self.directory_entry(name, stat, Vec::new());
-                    return Some(self.frame(Some(entry), directory.path().clone(), None));
+                    return Some(self.frame(Some(entry), directory.shared_path(), None));
                 }
                 let scope = listed.scope.clone();
                 self.enter(Some(name), directory, &scope)
@@ -570,14 +581,14 @@ impl<'a> Walker<'a> {
         let xattrs = self.attributes(directory.xattrs());
         let scope = self.scope(&directory, &names, above);
         let entry = name.map(|name| self.directory_entry(name, directory.stat(), xattrs));
-        let path = directory.path().clone();
+        let path = directory.shared_path();
         let mut frame = self.frame(entry, path, None);
         let last = self.last.directory(&frame.path_hash);
         frame.listed = Some(Box::new(Listed { directory, names, next: 0, scope, last }));
         Some(frame)
     }
 
-    fn frame(&self, entry: Option<Entry>, path: TreePath, listed: Option<Box<Listed>>) -> Frame {
+    fn frame(&self, entry: Option<Entry>, path: Arc<TreePath>, listed: Option<Box<Listed>>) -> Frame {
         let path_hash = self.outlet.namer.local_hash(b"path", path.as_bytes());
         Frame {
             entry,
