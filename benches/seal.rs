@@ -23,6 +23,7 @@ use strongroom::id::DeviceId;
 use strongroom::id::Epoch;
 use strongroom::id::Fingerprint;
 use strongroom::seal::pseal;
+use strongroom::seal::pseal::Check;
 use strongroom::seal::pseal::Header;
 use strongroom::seal::pseal::Kind;
 use strongroom::seal::pseal::Sealer;
@@ -55,7 +56,10 @@ fn seal(bencher: Bencher<'_, '_>, mib: usize) {
     let mut buffer = Vec::new();
     bencher.counter(BytesCount::new(mib * MIB)).bench_local(|| {
         let memory = std::mem::take(&mut buffer);
-        buffer = sealer.seal_into(memory, &header(), &parts, Some(&directory)).into_bytes();
+        buffer = sealer
+            .seal_into(memory, &header(), &parts, Some(&directory), Check::Sample)
+            .expect("memory is sound")
+            .into_bytes();
     });
 }
 
@@ -67,13 +71,27 @@ fn seal_into_new_memory(bencher: Bencher<'_, '_>, mib: usize) {
     let (sealer, directory) = (sealer(), digest::digest(b"directory"));
     bencher
         .counter(BytesCount::new(mib * MIB))
-        .bench_local(|| black_box(sealer.seal(&header(), &parts, Some(&directory))));
+        .bench_local(|| black_box(sealer.seal(&header(), &parts, Some(&directory), Check::Sample)));
+}
+
+/// As above, and opened again whole, as `--paranoid` has it.
+#[divan::bench(args = [16])]
+fn seal_and_open_again(bencher: Bencher<'_, '_>, mib: usize) {
+    let block = vec![0x5a; MIB];
+    let parts = vec![&block[..]; mib];
+    let (sealer, directory) = (sealer(), digest::digest(b"directory"));
+    bencher
+        .counter(BytesCount::new(mib * MIB))
+        .bench_local(|| black_box(sealer.seal(&header(), &parts, Some(&directory), Check::Whole)));
 }
 
 /// A whole pack.
 #[divan::bench(args = [1, 16])]
 fn open(bencher: Bencher<'_, '_>, mib: usize) {
-    let object = sealer().seal(&header(), &[&vec![0x5a; mib * MIB]], None).into_bytes();
+    let object = sealer()
+        .seal(&header(), &[&vec![0x5a; mib * MIB]], None, Check::Sample)
+        .expect("memory is sound")
+        .into_bytes();
     let (secret, psk) = (recipient(), pseal::no_psk());
     bencher.counter(BytesCount::new(mib * MIB)).bench_local(|| {
         pseal::open(&FINGERPRINT, &secret, &psk, &header(), black_box(&object)).expect("it was just sealed")
@@ -83,7 +101,8 @@ fn open(bencher: Bencher<'_, '_>, mib: usize) {
 /// The head alone. Limit: X-Wing, whose crate expands the key from its seed twice each time, 0.2 ms.
 #[divan::bench]
 fn open_head(bencher: Bencher<'_, '_>) {
-    let object = sealer().seal(&header(), &[b"some"], None).into_bytes();
+    let object =
+        sealer().seal(&header(), &[b"some"], None, Check::Sample).expect("memory is sound").into_bytes();
     let (secret, psk) = (recipient(), pseal::no_psk());
     bencher.bench_local(|| {
         pseal::Opener::new(&FINGERPRINT, &secret, &psk, &header(), black_box(&object)).is_ok()

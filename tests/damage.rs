@@ -643,7 +643,7 @@ fn a_snapshot_whose_own_index_lacks_a_chunk_is_told_though_an_earlier_one_finds_
         let number = |pack: &Digest| u32::try_from(packs.binary_search(pack).unwrap()).unwrap();
         let rows: Vec<_> = kept.iter().map(|(prefix, pack)| (*prefix, number(pack))).collect();
         let plaintext = index::encode(&packs, &rows);
-        let object = writer.put(&writer.seal(Kind::Index, &[&plaintext], None)).unwrap();
+        let object = writer.put(&writer.seal(Kind::Index, &[&plaintext], None).unwrap()).unwrap();
         body.indexes = vec![IndexRef { name: object.name, first: [0; 16] }];
         let sealed_body = writer.put_body(&body).unwrap();
         writer.commit(sealed_body.name, vec![object, sealed_body], harness::now()).unwrap();
@@ -692,7 +692,7 @@ fn a_pack_that_its_device_signed_with_a_wrong_chunk_in_it_is_found_by_opening_it
         let mut packer = Packer::new(1 << 20);
         assert!(packer.add(Block::build(raw, 3, &|_, _| id).unwrap()).is_none());
         let pack = packer.finish().unwrap();
-        let object = writer.put(&writer.seal(Kind::Data, &pack.parts(), None)).unwrap();
+        let object = writer.put(&writer.seal(Kind::Data, &pack.parts(), None).unwrap()).unwrap();
         let sealed_body = writer.put_body(&body).unwrap();
         writer.commit(sealed_body.name, vec![object, sealed_body], harness::now()).unwrap();
         assert!(case.public(true).is_sound() && case.private(&ReadData::None).is_sound());

@@ -414,8 +414,8 @@ fn what_a_revoked_device_adds_is_refused_by_every_reader_and_by_itself() {
     assert_eq!(history.snapshots().iter().map(|snapshot| snapshot.header.seq).collect::<Vec<_>>(), [1]);
     assert_eq!((history.head(), history.ignored()), (Some(committed), 1));
     assert!(history.check_head(&forced).is_err());
-    let listing = task::browse::snapshots(&site.unlock());
-    assert_eq!(listing.snapshots.len(), 1);
+    let vault = site.unlock();
+    assert_eq!(task::browse::snapshots(&vault).snapshots.len(), 1);
     assert!(matches!(
         laptop.device(),
         Err(Error::Revoked { .. } | Error::RolledBack { .. } | Error::Forked { .. })

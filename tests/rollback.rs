@@ -311,9 +311,26 @@ fn a_snapshot_removed_from_the_middle_is_missed_by_everyone() {
     case.client_looks();
     case.remove_both(&case.header(&case.writer, 2));
     assert_eq!(case.four_views(&receipt), [["history missing"]; 4].map(Vec::from));
+    assert!(matches!(case.writer.device(), Err(Error::HistoryMissing { .. })));
     let case = Case::new(2);
     case.remove_both(&case.header(&case.writer, 1));
     assert_eq!(words(&case.report(None, &[])), ["history missing"]);
+    assert!(matches!(case.writer.device(), Err(Error::HistoryMissing { .. })));
+}
+
+#[test]
+fn a_snapshot_removed_from_the_middle_of_another_devices_chain_is_missed_by_who_had_seen_a_later_one() {
+    let case = Case::new(3);
+    let (seen, fresh) = (case.join(), case.join());
+    seen.backup(case.source.path()).unwrap();
+    case.remove_both(&case.header(&case.writer, 2));
+    assert!(matches!(seen.device(), Err(Error::HistoryMissing { .. })));
+    assert!(seen.backup(case.source.path()).is_err());
+    // To a machine that has never seen it, what stands there may be anything.
+    fresh.backup(case.source.path()).unwrap();
+    // People still read what is left.
+    case.client_looks();
+    assert!(case.client.check(&case.locked()).unwrap().is_some());
 }
 
 #[test]

@@ -90,6 +90,10 @@ pub struct BackupArgs {
     #[arg(short = 'n', long)]
     dry_run: bool,
 
+    /// Add no snapshot if what is backed up is as the last one of the same paths has it
+    #[arg(long)]
+    skip_if_unchanged: bool,
+
     /// Say this of the snapshot
     #[arg(long, value_name = "TAG[,TAG..]", value_delimiter = ',')]
     tag: Vec<String>,
@@ -113,6 +117,10 @@ pub struct BackupArgs {
     /// Take a file for unchanged whatever its inode is, as on network drives
     #[arg(long)]
     ignore_inode: bool,
+
+    /// Open everything that was encrypted once more, not only a sample, before it is stored
+    #[arg(long)]
+    paranoid: bool,
 
     /// How hard to compress: 1 (fast) to 19 (small), or none
     #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
@@ -223,6 +231,8 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
         clock,
         level: args.compression,
         dry_run: args.dry_run,
+        skip_if_unchanged: args.skip_if_unchanged,
+        paranoid: args.paranoid,
         force: args.force,
         ignore_ctime: args.ignore_ctime,
         ignore_inode: args.ignore_inode,
@@ -406,6 +416,7 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
             "total_bytes_processed": counts.bytes,
             "total_duration": summary.took as f64 / 1e9,
             "resumed_packs": summary.resumed_packs,
+            "unchanged_snapshot_id": summary.standing.map(|id| id.to_string()),
             "snapshot_id": summary.id.map(|id| id.to_string()),
             "receipt": summary.committed.map(|committed| committed.receipt.to_string()),
         }));
@@ -434,6 +445,9 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
         context.line(&format!("resumed   {} of an interrupted run", plural(packs, "pack", "packs")))?;
     }
     context.line(&format!("took      {}", render::duration(summary.took)))?;
+    if let Some(id) = &summary.standing {
+        return context.line(&format!("nothing changed: snapshot {} stands, and none was added", id.short()));
+    }
     match (&summary.id, &summary.committed) {
         (Some(id), Some(committed)) => {
             context.line(&format!("snapshot  {}", id.short()))?;

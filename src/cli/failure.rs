@@ -245,6 +245,9 @@ impl From<&vault::error::Error> for Failure {
             ),
             Error::DeviceExists { .. } => (Exit::Refused, "`strongroom device list` shows it"),
             Error::EpochChanged | Error::Contended => (Exit::Failed, "try again"),
+            Error::Unfaithful(_) => {
+                (Exit::Failed, "nothing wrong was stored; if it happens again, test this machine's memory")
+            }
         };
         Self::new(exit, chain(error)).hint(hint)
     }

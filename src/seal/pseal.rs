@@ -188,6 +188,11 @@ pub enum Error {
     },
     /// Its length is none that sealing gives.
     Length,
+    /// What was just sealed opens to other bytes.
+    Unfaithful {
+        /// In which segment, from 0.
+        segment: u64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -200,6 +205,9 @@ impl fmt::Display for Error {
             Self::WrongKey => write!(f, "the key does not open the object"),
             Self::Damaged { segment } => write!(f, "segment {segment} of the object is damaged"),
             Self::Length => write!(f, "the object has a length that none of its kind has"),
+            Self::Unfaithful { segment } => {
+                write!(f, "segment {segment} of the object does not hold what was sealed")
+            }
         }
     }
 }
@@ -467,27 +475,39 @@ impl Sealer {
     /// [`padded_len`].
     ///
     /// `commit_to` goes into the salt in place of the plaintext's digest: a pack gives its directory's,
-    /// whose ids commit to the rest, and saves a pass over the blocks. Before it returns, the last
-    /// segment and one drawn at random are opened again and compared.
+    /// whose ids commit to the rest, and saves a pass over the blocks. Before it returns, what `check`
+    /// says is opened again and compared.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] or [`Error::Unfaithful`] if what was just sealed doesn't open to what it was
+    /// made of: then this machine miscomputes, and nothing of it may be stored.
     ///
     /// # Panics
     /// If the plaintext is over 64 MiB or `header` names another vault than the sealer's, as whoever
-    /// builds it sees to both; if what was just sealed doesn't open, as then the machine miscomputes.
-    #[must_use]
-    pub fn seal(&self, header: &Header, parts: &[&[u8]], commit_to: Option<&Digest>) -> Sealed {
-        self.seal_into(Vec::new(), header, parts, commit_to)
+    /// builds it sees to both.
+    pub fn seal(
+        &self,
+        header: &Header,
+        parts: &[&[u8]],
+        commit_to: Option<&Digest>,
+        check: Check,
+    ) -> Result<Sealed, Error> {
+        self.seal_into(Vec::new(), header, parts, commit_to, check)
     }
 
     /// As [`seal`](Self::seal), into the memory of `buffer`, whose content is lost.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
     pub fn seal_into(
         &self,
         buffer: Vec<u8>,
         header: &Header,
         parts: &[&[u8]],
         commit_to: Option<&Digest>,
-    ) -> Sealed {
-        self.seal_with(&Draws::generate(), buffer, header, parts, commit_to)
+        check: Check,
+    ) -> Result<Sealed, Error> {
+        self.seal_with(&Draws::generate(), buffer, header, parts, commit_to, check)
     }
 
     fn seal_with(
@@ -497,7 +517,8 @@ impl Sealer {
         header: &Header,
         parts: &[&[u8]],
         commit_to: Option<&Digest>,
-    ) -> Sealed {
+        check: Check,
+    ) -> Result<Sealed, Error> {
         assert!(header.vault == self.fingerprint.vault_id(), "a sealer seals for its own vault");
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let padded = padded_len(header.kind, u64::try_from(length).expect("a length fits in 64 bits"));
@@ -544,37 +565,56 @@ impl Sealer {
         out.extend_from_slice(&tag);
         digester.update(&out[at..]);
 
-        check_sample(&keys, &out, parts, zeros);
-        Sealed { bytes: out, digest: digester.finish() }
+        let sealed = Sealed { bytes: out, digest: digester.finish() };
+        reopen(&keys, &sealed.bytes, parts, zeros, check.opens_all(&sealed.digest))?;
+        Ok(sealed)
     }
 }
 
-/// Opens the last segment of what was just sealed, and one drawn at random, and holds them against
-/// the plaintext.
-fn check_sample(keys: &Keys, object: &[u8], parts: &[&[u8]], zeros: usize) {
+/// How much of what was just sealed is opened again before it can be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// The last segment and one drawn at random; of one object in sixteen, as its digest falls, all.
+    Sample,
+    /// All of it.
+    Whole,
+}
+
+impl Check {
+    fn opens_all(self, object: &Digest) -> bool {
+        self == Self::Whole || object.0[0] < 16
+    }
+}
+
+/// Opens all segments of what was just sealed, or the last and one drawn at random, and holds them
+/// against the plaintext.
+fn reopen(keys: &Keys, object: &[u8], parts: &[&[u8]], zeros: usize, all: bool) -> Result<(), Error> {
     let segments = object[HEAD_BYTES..].len().div_ceil(SEALED_SEGMENT_BYTES);
     let drawn = u64::from_le_bytes(random::bytes()) % u64::try_from(segments).expect("segments are few");
     let drawn = usize::try_from(drawn).expect("a segment's index is that of a part of memory");
+    let mut pieces = Pieces::new(parts, zeros);
     for (index, sealed) in object[HEAD_BYTES..].chunks(SEALED_SEGMENT_BYTES).enumerate() {
         let last = index + 1 == segments;
-        if !last && index != drawn {
+        if !all && !last && index != drawn {
+            pieces.next(SEGMENT_BYTES, |_| {});
             continue;
         }
         let (ciphertext, tag) = sealed.split_last_chunk().expect("each segment has a tag");
         let mut opened = ciphertext.to_vec();
-        let index_as_sealed = u64::try_from(index).expect("segments are few");
-        let answer = keys.open(index_as_sealed, last, &mut opened, tag);
-        assert!(answer.is_ok(), "what was just sealed opens");
-
-        let mut pieces = Pieces::new(parts, zeros);
-        pieces.next(index * SEGMENT_BYTES, |_| {});
+        let segment = u64::try_from(index).expect("segments are few");
+        keys.open(segment, last, &mut opened, tag)?;
         let mut rest = &opened[..];
+        let mut is_same = true;
         pieces.next(opened.len(), |bytes| {
             let (head, tail) = rest.split_at(bytes.len());
-            assert!(head == bytes, "what was just sealed opens to the same bytes");
+            is_same &= head == bytes;
             rest = tail;
         });
+        if !is_same {
+            return Err(Error::Unfaithful { segment });
+        }
     }
+    Ok(())
 }
 
 /// Opens the segments of one object, in any order.
@@ -742,7 +782,7 @@ mod tests {
         }
 
         fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
-            self.sealer().seal(&self.header, &[plaintext], None).into_bytes()
+            self.sealer().seal(&self.header, &[plaintext], None, Check::Sample).unwrap().into_bytes()
         }
 
         fn opener(&self, head: &[u8]) -> Result<Opener, Error> {
@@ -780,8 +820,10 @@ mod tests {
             // In uneven pieces, of which one is empty: they make no difference.
             let (start, rest) = plaintext.split_at(plaintext.len() / 3);
             let parts = [start, &[], &rest[..1], &rest[1..]];
-            let sealed =
-                setting.sealer().seal_with(&draws, Vec::new(), &setting.header, &parts, commit_to.as_ref());
+            let sealed = setting
+                .sealer()
+                .seal_with(&draws, Vec::new(), &setting.header, &parts, commit_to.as_ref(), Check::Whole)
+                .unwrap();
             assert_eq!(sealed.bytes().len(), case.number::<usize>("object_bytes"));
             assert_eq!(sealed.bytes()[SALT_AT..CIPHERTEXT_AT], case.bytes("salt"));
             assert_eq!(sealed.bytes()[COMMITMENT_AT..HEAD_BYTES], case.bytes("commitment"));
@@ -904,7 +946,10 @@ mod tests {
         let sealed = |header: &Header, plaintext: &[u8], hedge: u8| {
             let draws = Draws { salt: [7; 32], encapsulation: Secret::take(&mut [9; 64]) };
             let sealer = Sealer { hedge: Secret::take(&mut [hedge; 32]), ..setting.sealer() };
-            sealer.seal_with(&draws, Vec::new(), header, &[plaintext], None).into_bytes()
+            sealer
+                .seal_with(&draws, Vec::new(), header, &[plaintext], None, Check::Whole)
+                .unwrap()
+                .into_bytes()
         };
         let next_epoch = Header { epoch: Epoch(4), ..setting.header };
         let objects = [
@@ -1056,7 +1101,8 @@ mod tests {
         let setting = Setting::fixed(Kind::Body);
         let used = vec![0xee; 100_000];
         let capacity = used.capacity();
-        let sealed = setting.sealer().seal_into(used, &setting.header, &[b"body"], None);
+        let sealed =
+            setting.sealer().seal_into(used, &setting.header, &[b"body"], None, Check::Sample).unwrap();
         let bytes = sealed.into_bytes();
         assert_eq!(bytes.capacity(), capacity);
         assert!(setting.open(&bytes).unwrap().starts_with(b"body\0"));
@@ -1067,32 +1113,62 @@ mod tests {
     fn more_than_64_mib_are_not_sealed() {
         let setting = Setting::fixed(Kind::Data);
         let part = vec![0; 1024 * 1024 + 1];
-        let _ = setting.sealer().seal(&setting.header, &[&part[..]; 64], None);
+        let _ = setting.sealer().seal(&setting.header, &[&part[..]; 64], None, Check::Sample);
     }
 
     #[test]
     #[should_panic(expected = "its own vault")]
     fn a_sealer_does_not_seal_for_another_vault() {
         let setting = Setting::fixed(Kind::Data);
-        let _ = setting.sealer().seal(&Header { vault: VaultId([0; 16]), ..setting.header }, &[], None);
+        let _ = setting.sealer().seal(
+            &Header { vault: VaultId([0; 16]), ..setting.header },
+            &[],
+            None,
+            Check::Sample,
+        );
     }
 
     #[test]
-    #[should_panic(expected = "what was just sealed")]
     fn an_object_that_came_out_wrong_is_not_handed_over() {
-        let setting = Setting::fixed(Kind::Body);
-        let mut object = setting.seal(b"body");
-        let keys = setting.opener(&object).unwrap().keys;
-        check_sample(&keys, &object, &[b"body"], 4092);
-        object[HEAD_BYTES] ^= 1;
-        check_sample(&keys, &object, &[b"body"], 4092);
+        let setting = Setting::fixed(Kind::Data);
+        let plaintext = vectors::pattern(padded_len(Kind::Data, 400_000).try_into().unwrap());
+        let good = setting.seal(&plaintext);
+        let keys = setting.opener(&good).unwrap().keys;
+        let opens = |object: &[u8], all| reopen(&keys, object, &[&plaintext], 0, all);
+        assert_eq!((opens(&good, true), opens(&good, false)), (Ok(()), Ok(())));
+        let segments = (good.len() - HEAD_BYTES).div_ceil(SEALED_SEGMENT_BYTES);
+        assert!(segments > 6);
+        for segment in 0..segments {
+            let mut object = good.clone();
+            object[HEAD_BYTES + segment * SEALED_SEGMENT_BYTES] ^= 1;
+            assert_eq!(opens(&object, true), Err(Error::Damaged { segment: segment as u64 }));
+        }
+        let mut object = good;
+        *object.last_mut().unwrap() ^= 1;
+        let last = segments as u64 - 1;
+        assert_eq!(opens(&object, false), Err(Error::Damaged { segment: last }), "the last is always opened");
     }
 
     #[test]
-    #[should_panic(expected = "to the same bytes")]
     fn an_object_of_another_plaintext_is_not_handed_over() {
-        let setting = Setting::fixed(Kind::Body);
-        let object = setting.seal(b"body");
-        check_sample(&setting.opener(&object).unwrap().keys, &object, &[b"bodz"], 4092);
+        let setting = Setting::fixed(Kind::Data);
+        let plaintext = vectors::pattern(200_000);
+        let object = setting.seal(&plaintext);
+        let keys = setting.opener(&object).unwrap().keys;
+        let zeros = usize_of(padded_len(Kind::Data, 200_000)) - 200_000;
+        let compare = |plaintext: &[u8]| reopen(&keys, &object, &[plaintext], zeros, true);
+        assert_eq!(compare(&plaintext), Ok(()));
+        for at in [0, 65_535, 65_536, 199_999] {
+            let mut other = plaintext.clone();
+            other[at] ^= 1;
+            assert_eq!(compare(&other), Err(Error::Unfaithful { segment: at as u64 / 65_536 }));
+        }
+    }
+
+    #[test]
+    fn one_object_in_sixteen_is_opened_whole_and_all_if_that_is_wanted() {
+        let digests: Vec<Digest> = (0..=255).map(|first| Digest([first; 32])).collect();
+        let opened = |check: Check| digests.iter().filter(|digest| check.opens_all(digest)).count();
+        assert_eq!((opened(Check::Sample), opened(Check::Whole)), (16, 256));
     }
 }

@@ -27,11 +27,22 @@ pub struct StateLock {
     _file: File,
 }
 
-/// A file being written anew: it takes its name when it is whole.
+/// A file being written anew: it takes its name when it is whole. Dropped before that, it goes, lest
+/// what couldn't be finished on a full disk keep it full.
 pub struct StateWriter {
     file: io::BufWriter<File>,
-    temporary: PathBuf,
+    temporary: Temporary,
     path: PathBuf,
+}
+
+/// The name of a file that isn't whole.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Nothing is there once the file was given its name.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl StateDir {
@@ -110,7 +121,7 @@ impl StateDir {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         Ok(StateWriter {
             file: io::BufWriter::with_capacity(1 << 16, file),
-            temporary,
+            temporary: Temporary(temporary),
             path: self.path.join(name),
         })
     }
@@ -195,7 +206,7 @@ impl StateWriter {
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)?;
+        std::fs::rename(&self.temporary.0, &self.path)?;
         // The rename itself must last, or a pin could fall back to its former state.
         match self.path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
@@ -221,6 +232,18 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(state.path()), 0o700);
         assert_eq!(mode(&state.path().join("pins")), 0o600);
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_goes_and_the_old_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::new(folder.path());
+        state.replace("table", b"old").unwrap();
+        let mut writer = state.writer("table").unwrap();
+        writer.write_all(b"new").unwrap();
+        drop(writer);
+        assert_eq!(state.names().unwrap(), ["table"]);
+        assert_eq!(state.read("table", 10).unwrap().as_deref(), Some(&b"old"[..]));
     }
 
     #[test]

@@ -41,6 +41,11 @@ const XATTR_BUFFER_BYTES: usize = 64 << 10;
 /// The longest list of attribute names or value that is read at the first try.
 const XATTR_FIRST_TRY_BYTES: usize = 1_024;
 
+/// How deep directories are walked into, however many files may be open. Whoever reads a snapshot holds
+/// a part of each directory on the way down, up to some 100 KB, so this bounds what a tree that somebody
+/// made to do harm costs him: deeper than anything that serves a purpose.
+const DEPTH_MAX: usize = 4_096;
+
 /// What was being done when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Doing {
@@ -442,7 +447,7 @@ fn slice(bytes: &[u8], (offset, length): (u32, u8)) -> &[u8] {
 #[derive(Debug)]
 pub struct SourceDir {
     handle: OwnedFd,
-    path: TreePath,
+    path: Arc<TreePath>,
     stat: Stat,
     /// Held only to go on from, not open for reading: one may pass through directories that one can't read.
     is_passage: bool,
@@ -464,13 +469,19 @@ impl SourceDir {
         let handle = open(rustix::fs::CWD, b"/", OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|source| io_error(&path, Doing::Open, source))?;
         let stat = examine(handle.as_fd(), b"").map_err(|source| io_error(&path, Doing::Examine, source))?;
-        Ok(Self { handle, path, stat, is_passage: true })
+        Ok(Self { handle, path: Arc::new(path), stat, is_passage: true })
     }
 
     /// Its absolute path, without the leading slash.
     #[must_use]
     pub fn path(&self) -> &TreePath {
         &self.path
+    }
+
+    /// The same, to be held beside it: on a deep way down, paths are most of what is in memory.
+    #[must_use]
+    pub fn shared_path(&self) -> Arc<TreePath> {
+        Arc::clone(&self.path)
     }
 
     /// What it was when it was opened.
@@ -535,14 +546,14 @@ impl SourceDir {
     /// [`Error::Changed`] if it is another one now or none, [`Error::Io`] if it can't be opened.
     pub fn open_dir(&self, name: &Name, examined: &Stat) -> Result<Self, Error> {
         let (handle, path, stat) = self.open(name, examined, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { handle, path, stat, is_passage: false })
+        Ok(Self { handle, path: Arc::new(path), stat, is_passage: false })
     }
 
     /// Opens the directory `name` only to go on from.
     fn open_passage(&self, name: &Name) -> Result<Self, Error> {
         let examined = self.examine(name)?;
         let (handle, path, stat) = self.open(name, &examined, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { handle, path, stat, is_passage: true })
+        Ok(Self { handle, path: Arc::new(path), stat, is_passage: true })
     }
 
     /// Opens the regular file `name`, which `examined` was about.
@@ -917,7 +928,8 @@ impl Source {
             None => {
                 let handle = open(rustix::fs::CWD, b"/", OFlags::RDONLY | OFlags::DIRECTORY)
                     .map_err(|source| io_error(&self.path, Doing::Open, source))?;
-                Ok(SourceDir { handle, path: TreePath::root(), stat: examined, is_passage: false })
+                let path = Arc::new(TreePath::root());
+                Ok(SourceDir { handle, path, stat: examined, is_passage: false })
             }
         }
     }
@@ -981,6 +993,19 @@ pub fn raise_open_files_limit() -> Option<u64> {
     // It stays as it was if this fails, and is told as it is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current
+}
+
+/// How many directories deep a walk may go in this process: each on the way is held open, and a quarter
+/// of the files that may be open is left for everything else, such as the store.
+#[must_use]
+pub fn depth_max() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    depth_within(getrlimit(Resource::Nofile).current)
+}
+
+fn depth_within(open_files: Option<u64>) -> usize {
+    let held = open_files.map_or(u64::MAX, |limit| limit - limit / 4);
+    usize::try_from(held).unwrap_or(usize::MAX).min(DEPTH_MAX)
 }
 
 #[cfg(test)]
@@ -1317,6 +1342,12 @@ mod tests {
         let nobody = owners.owner(3_999_999_999, 3_999_999_999);
         assert_eq!((&*nobody.user, &*nobody.group), ("", ""));
         assert_eq!(&*keepable(Some("x".repeat(256))), "");
+    }
+
+    #[test]
+    fn the_depth_follows_from_the_files_that_may_be_open() {
+        let depths = [Some(0), Some(1_024), Some(4_096), Some(5_464), Some(1 << 20), None].map(depth_within);
+        assert_eq!(depths, [0, 768, 3_072, 4_096, 4_096, 4_096]);
     }
 
     #[test]

@@ -69,9 +69,9 @@ pub struct Counts {
     pub bytes: u64,
     /// Files that were not in the parent snapshot.
     pub files_new: u64,
-    /// Files that were in it, otherwise.
+    /// Files that were in it with other content.
     pub files_changed: u64,
-    /// Files taken over unread.
+    /// Files that were in it with this content, read again or not.
     pub files_unchanged: u64,
     /// Bytes of chunks that the vault did not hold.
     pub bytes_new: u64,

@@ -6,6 +6,8 @@ use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::codec;
 use crate::codec::Reader;
@@ -23,6 +25,7 @@ use crate::id::Epoch;
 use crate::id::Fingerprint;
 use crate::seal::cseal;
 use crate::seal::pseal;
+use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
 use crate::seal::pseal::Sealer;
@@ -239,6 +242,8 @@ pub struct DeviceVault {
     head: Option<Head>,
     namer: Namer,
     sealer: Sealer,
+    has_sealed: AtomicBool,
+    checks_whole: bool,
     state: StateDir,
     _lock: StateLock,
 }
@@ -258,7 +263,7 @@ impl DeviceVault {
     /// # Errors
     /// [`Error::Locked`]; [`Error::NotEnrolled`]; [`Error::NotApproved`]; [`Error::Revoked`];
     /// [`Error::Cloned`] if the vault has a header of this device that it didn't make; what
-    /// [`Log::load`] and [`Pins::check_log`] say.
+    /// [`Log::load`], [`Pins::check_log`], [`history::newest_header`] and [`history::other_heads`] say.
     pub fn load(store: Arc<dyn Store>, fingerprint: &Fingerprint, state: &StateDir) -> Result<Self, Error> {
         let Some(keys) = DeviceKeys::load(fingerprint, state)? else {
             return Err(Error::NotEnrolled { fingerprint: *fingerprint });
@@ -268,29 +273,41 @@ impl DeviceVault {
             return Err(Error::Locked { place: state.path().join("lock").display().to_string() });
         };
         let log = Log::load(&*store, Some(fingerprint))?;
-        let mut pins = match load_protected(&keys, fingerprint, state, PINS_FILE)? {
-            None => Pins::new(&log),
-            Some(bytes) => bytes
-                .expose(Pins::decode)
-                .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?,
-        };
+        let pinned = load_protected(&keys, fingerprint, state, PINS_FILE)?
+            .map(|bytes| bytes.expose(Pins::decode))
+            .transpose()
+            .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?;
+        let mut pins = pinned.clone().unwrap_or_else(|| Pins::new(&log));
         pins.check_log(&log)?;
         let known =
             log.devices().get(&keys.device).ok_or(Error::NotApproved { device: keys.device })?.clone();
         if known.revoked.is_some() {
             return Err(Error::Revoked { device: keys.device });
         }
-        let grant = load_grant(&keys, fingerprint, state)?;
-        let grant = read_messages(&*store, &log, &keys, &known, grant)?;
-        save_grant(&keys, fingerprint, state, &grant)?;
+        let grant = current_grant(&*store, &log, &keys, &known, state)?;
         let sealer = sealer(&log, &keys, &grant)?;
         let namer = Namer::derive(fingerprint, &grant.dedup);
         let head = own_head(&*store, &log, &keys, &known, &mut pins, state)?;
-        let others = history::newest_headers(&*store, &log, Some(keys.device), &pins.heads)?;
+        let others = history::other_heads(&*store, &log, keys.device, &pins.heads)?;
         pins.advance(log.head(), others);
-        let vault =
-            Self { store, log, keys, grant, pins, head, namer, sealer, state: state.clone(), _lock: lock };
-        vault.save_pins()?;
+        let moved = pinned.as_ref() != Some(&pins);
+        let vault = Self {
+            store,
+            log,
+            keys,
+            grant,
+            pins,
+            head,
+            namer,
+            sealer,
+            has_sealed: AtomicBool::new(false),
+            checks_whole: false,
+            state: state.clone(),
+            _lock: lock,
+        };
+        if moved {
+            vault.save_pins()?;
+        }
         Ok(vault)
     }
 
@@ -341,16 +358,26 @@ impl DeviceVault {
         self.log.keys().newest
     }
 
-    /// Seals one object; `commit_to` as in [`Sealer::seal`].
-    #[must_use]
-    pub fn seal(&self, kind: Kind, parts: &[&[u8]], commit_to: Option<&Digest>) -> Sealed {
+    /// From here on, all of each object is opened again before it is put.
+    pub fn check_whole(&mut self) {
+        self.checks_whole = true;
+    }
+
+    /// Seals one object; `commit_to` as in [`Sealer::seal`]. The first is opened again whole, of the
+    /// others a sample.
+    ///
+    /// # Errors
+    /// [`Error::Unfaithful`] if it doesn't open to what it was made of.
+    pub fn seal(&self, kind: Kind, parts: &[&[u8]], commit_to: Option<&Digest>) -> Result<Sealed, Error> {
+        let is_first = !self.has_sealed.swap(true, Ordering::Relaxed);
+        let check = if self.checks_whole || is_first { Check::Whole } else { Check::Sample };
         let header = pseal::Header {
             vault: self.log.fingerprint().vault_id(),
             device: self.keys.device,
             epoch: self.epoch(),
             kind,
         };
-        self.sealer.seal(&header, parts, commit_to)
+        self.sealer.seal(&header, parts, commit_to, check).map_err(Error::Unfaithful)
     }
 
     /// How a header would list a sealed object.
@@ -408,10 +435,7 @@ impl DeviceVault {
         let known = known.ok_or(Error::Revoked { device: self.keys.device })?;
         let newer = log.head() != self.log.head();
         if newer {
-            let fingerprint = log.fingerprint();
-            let held = load_grant(&self.keys, &fingerprint, &self.state)?;
-            let grant = read_messages(&*self.store, &log, &self.keys, known, held)?;
-            save_grant(&self.keys, &fingerprint, &self.state, &grant)?;
+            let grant = current_grant(&*self.store, &log, &self.keys, known, &self.state)?;
             self.sealer = sealer(&log, &self.keys, &grant)?;
             self.grant = grant;
         }
@@ -498,7 +522,7 @@ impl DeviceVault {
     /// Seals a body and stores it.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::TooMuch`] if the body, or a part of it, is longer than any reader takes.
+    /// [`Error::Store`]; [`Error::Unfaithful`]; [`Error::TooMuch`] if the body, or a part of it, is longer than any reader takes.
     ///
     /// # Panics
     /// If its indexes are out of order: no reader would take it.
@@ -511,7 +535,7 @@ impl DeviceVault {
         if bytes.len() as u64 > crate::vault::body::BODY_BYTES_MAX {
             return Err(Error::TooMuch { what: "paths, tags or errors" });
         }
-        self.put(&self.seal(Kind::Body, &[&bytes], None))
+        self.put(&self.seal(Kind::Body, &[&bytes], None)?)
     }
 }
 
@@ -537,6 +561,9 @@ pub fn device_pins(fingerprint: &Fingerprint, state: &StateDir) -> Result<Option
 }
 
 /// Seals a message to a device.
+///
+/// # Panics
+/// If what was just sealed doesn't open: then this machine miscomputes.
 #[must_use]
 pub fn seal_message(
     fingerprint: &Fingerprint,
@@ -549,7 +576,8 @@ pub fn seal_message(
     let (epoch, psk) = held.unwrap_or_else(|| (Epoch(0), pseal::no_psk()));
     let header = pseal::Header { vault: fingerprint.vault_id(), device, epoch, kind: Kind::Message };
     let sealer = Sealer::new(*fingerprint, known.clone(), psk, hedge);
-    message.encode().expose(|bytes| sealer.seal(&header, &[bytes], None))
+    let sealed = message.encode().expose(|bytes| sealer.seal(&header, &[bytes], None, Check::Whole));
+    sealed.expect("what was just sealed opens")
 }
 
 /// Seals under the newest epoch of `log`.
@@ -654,6 +682,24 @@ fn own_head(
         newest = pinned;
     }
     Ok(newest)
+}
+
+/// What the device was given up to now; kept if there is anything new in it.
+fn current_grant(
+    store: &dyn Store,
+    log: &Log,
+    keys: &DeviceKeys,
+    known: &Device,
+    state: &StateDir,
+) -> Result<Grant, Error> {
+    let fingerprint = log.fingerprint();
+    let held = load_grant(keys, &fingerprint, state)?;
+    let before = held.as_ref().map(|grant| (grant.read, grant.psks.len()));
+    let grant = read_messages(store, log, keys, known, held)?;
+    if before != Some((grant.read, grant.psks.len())) {
+        save_grant(keys, &fingerprint, state, &grant)?;
+    }
+    Ok(grant)
 }
 
 fn load_grant(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
+use crate::seal::pseal;
 use crate::store;
 use crate::tree::path::printable;
 
@@ -170,6 +171,8 @@ pub enum Error {
     },
     /// An owner started another epoch meanwhile.
     EpochChanged,
+    /// What was just sealed doesn't open to what it was made of; nothing of it was stored.
+    Unfaithful(pseal::Error),
     /// Writers kept taking the next place in the log.
     Contended,
 }
@@ -237,6 +240,12 @@ impl fmt::Display for Error {
                 write!(f, "device {} is enrolled in this vault already", device.short())
             }
             Self::EpochChanged => write!(f, "an owner started another epoch at the same moment"),
+            Self::Unfaithful(error) => {
+                write!(
+                    f,
+                    "what was just sealed does not open: {error}: this machine's memory or processor is at fault"
+                )
+            }
             Self::Contended => write!(f, "other owners' commands kept changing the vault at the same moment"),
         }
     }

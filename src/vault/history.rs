@@ -1,6 +1,7 @@
 //! A device's history: its chain of snapshot headers, verified against the authority log.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
@@ -308,10 +309,12 @@ fn fetch_snapshot(
     Ok(Snapshot { digest: digest::digest(&bytes), header })
 }
 
-/// The newest header of a device, its signature checked, without reading those before it.
+/// The newest header of a device, its signature checked, without reading those before it: of those,
+/// the names alone must be there.
 ///
 /// # Errors
-/// [`Error::Forked`] if two stand at the newest place; as [`fetch_header`].
+/// [`Error::Forked`] if two stand at the newest place; [`Error::HistoryMissing`] if none stands at one
+/// before it; as [`fetch_header`].
 pub fn newest_header(
     store: &dyn Store,
     log: &Log,
@@ -319,13 +322,15 @@ pub fn newest_header(
     known: &Device,
 ) -> Result<Option<Head>, Error> {
     let names = fetch::list_both(store, &format!("s/{device}/"))?;
-    newest_among(store, log, device, known, &names)
+    let newest = newest_among(store, log, device, known, &names)?;
+    check_whole(&names, device, newest.map_or(0, |head| head.seq))?;
+    Ok(newest)
 }
 
-/// The newest headers of all devices but `except` and the revoked ones, none older than `pinned`.
+/// The newest headers of all devices but the revoked ones, none older than `pinned`.
 ///
 /// Rubbish or damage below one device's name must not stop the others: such a device is left out, so
-/// that what was pinned of it stays. `verify` tells of it.
+/// that what was pinned of it stays; so is one whose chain has a gap. `verify` tells of it.
 ///
 /// # Errors
 /// [`Error::RolledBack`] or [`Error::Forked`] if a pinned header is gone; [`Error::Store`] if the names
@@ -333,30 +338,79 @@ pub fn newest_header(
 pub fn newest_headers(
     store: &dyn Store,
     log: &Log,
-    except: Option<DeviceId>,
     pinned: &BTreeMap<DeviceId, Head>,
 ) -> Result<Vec<Head>, Error> {
     let mut heads = Vec::new();
-    for (device, known) in log.devices() {
-        if Some(*device) == except || known.revoked.is_some() {
-            continue;
-        }
+    for (device, known) in log.devices().iter().filter(|(_, known)| known.revoked.is_none()) {
         let names = fetch::list_both(store, &format!("s/{device}/"))?;
-        let pinned = pinned.get(device);
-        if let Some(pinned) = pinned {
-            check_among(&names, pinned)?;
-        }
-        let Ok(Some(head)) = newest_among(store, log, *device, known, &names) else { continue };
-        // Names say half of a digest: two headers could be made to share one.
-        if let Some(pinned) = pinned
-            && pinned.seq == head.seq
-            && pinned.digest != head.digest
-        {
-            return Err(other_head(pinned));
-        }
-        heads.push(head);
+        heads.extend(newest_after(store, log, *device, known, &names, pinned.get(device))?);
     }
     Ok(heads)
+}
+
+/// As [`newest_headers`], for a writer: of the devices but its `own`. A gap before a pinned header, or
+/// before the one that an owner named when he revoked the device, is evidence that somebody deletes,
+/// as is a pinned header that is gone. What nobody has vouched for yet may be rubbish, and is left out.
+///
+/// # Errors
+/// As [`newest_headers`]; [`Error::HistoryMissing`] if there is such a gap.
+pub fn other_heads(
+    store: &dyn Store,
+    log: &Log,
+    own: DeviceId,
+    pinned: &BTreeMap<DeviceId, Head>,
+) -> Result<Vec<Head>, Error> {
+    let mut heads = Vec::new();
+    for (device, known) in log.devices().iter().filter(|(device, _)| **device != own) {
+        let names = fetch::list_both(store, &format!("s/{device}/"))?;
+        if let Some(last) = known.revoked {
+            check_whole(&names, *device, last.seq)?;
+            continue;
+        }
+        let pinned = pinned.get(device);
+        heads.extend(newest_after(store, log, *device, known, &names, pinned)?);
+        check_whole(&names, *device, pinned.map_or(0, |head| head.seq))?;
+    }
+    Ok(heads)
+}
+
+/// The newest header of a device, if it can be read and none before it is missing.
+fn newest_after(
+    store: &dyn Store,
+    log: &Log,
+    device: DeviceId,
+    known: &Device,
+    names: &[ObjectName],
+    pinned: Option<&Head>,
+) -> Result<Option<Head>, Error> {
+    if let Some(pinned) = pinned {
+        check_among(names, pinned)?;
+    }
+    let Ok(Some(head)) = newest_among(store, log, device, known, names) else { return Ok(None) };
+    // Names say half of a digest: two headers could be made to share one.
+    if let Some(pinned) = pinned
+        && pinned.seq == head.seq
+        && pinned.digest != head.digest
+    {
+        return Err(other_head(pinned));
+    }
+    Ok(check_whole(names, device, head.seq).is_ok().then_some(head))
+}
+
+/// Checks by names alone that something stands at each place of a chain up to `last`.
+fn check_whole(names: &[ObjectName], device: DeviceId, last: u64) -> Result<(), Error> {
+    let places: BTreeSet<u64> = names.iter().filter_map(seq_of).collect();
+    match (1..=last).find(|seq| !places.contains(seq)) {
+        Some(seq) => Err(gap(device, seq)),
+        None => Ok(()),
+    }
+}
+
+fn seq_of(name: &ObjectName) -> Option<u64> {
+    match Place::parse(name) {
+        Some(Place::Header { seq, .. }) => Some(seq),
+        _ => None,
+    }
 }
 
 fn newest_among(
@@ -366,10 +420,6 @@ fn newest_among(
     known: &Device,
     names: &[ObjectName],
 ) -> Result<Option<Head>, Error> {
-    let seq_of = |name: &ObjectName| match Place::parse(name) {
-        Some(Place::Header { seq, .. }) => Some(seq),
-        _ => None,
-    };
     let Some(seq) = names.iter().filter_map(seq_of).max() else { return Ok(None) };
     let mut newest = names.iter().filter(|name| seq_of(name) == Some(seq));
     let (Some(name), None) = (newest.next(), newest.next()) else {
@@ -512,13 +562,42 @@ mod tests {
 
         let log = owner.log();
         let pins = BTreeMap::from([(pinned.device, pinned)]);
-        assert_eq!(newest_headers(&owner.store, &log, None, &pins).unwrap(), [newest]);
+        assert_eq!(newest_headers(&owner.store, &log, &pins).unwrap(), [newest]);
 
         let name = Place::Header { device: pinned.device, seq: 1, digest: first8(&pinned.digest) }.name();
         owner.store.remove(&name).unwrap();
         owner.store.remove(&name.second()).unwrap();
-        let gone = newest_headers(&owner.store, &log, None, &pins);
+        let gone = newest_headers(&owner.store, &log, &pins);
         assert!(matches!(gone, Err(Error::RolledBack { .. })));
+    }
+
+    #[test]
+    fn a_gap_in_another_devices_chain_is_reported_up_to_what_somebody_vouched_for() {
+        let mut owner = Owner::new();
+        let (mut first, own) = (owner.add_device(), owner.add_device());
+        let heads: Vec<Head> = (0..4).map(|_| first.put(&owner, |_| {})).collect();
+        let seen = |seq: usize| BTreeMap::from([(first.device, heads[seq - 1])]);
+        let others = |owner: &Owner, pins: &BTreeMap<DeviceId, Head>| {
+            other_heads(&owner.store, &owner.log(), own.device, pins)
+        };
+        assert_eq!(others(&owner, &seen(2)).unwrap(), [heads[3]]);
+
+        let name = Place::Header { device: first.device, seq: 2, digest: first8(&heads[1].digest) }.name();
+        owner.store.remove(&name).unwrap();
+        assert_eq!(others(&owner, &seen(3)).unwrap(), [heads[3]], "the second copy stands there");
+        owner.store.remove(&name.second()).unwrap();
+        assert!(matches!(others(&owner, &seen(3)), Err(Error::HistoryMissing { .. })));
+        assert_eq!(others(&owner, &seen(1)).unwrap(), [], "nothing after the gap is pinned");
+        assert_eq!(
+            newest_headers(&owner.store, &owner.log(), &seen(3)).unwrap(),
+            [],
+            "people read what is left"
+        );
+
+        owner.append(crate::vault::record::Payload::DeviceRevoke { head: heads[2] });
+        assert!(matches!(others(&owner, &seen(1)), Err(Error::HistoryMissing { .. })));
+        owner.append(crate::vault::record::Payload::DeviceRevoke { head: heads[0] });
+        assert_eq!(others(&owner, &seen(3)).unwrap(), []);
     }
 
     #[test]

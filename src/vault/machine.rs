@@ -141,7 +141,7 @@ impl Machine {
         let fingerprint = log.fingerprint();
         let before = self.pins(&fingerprint)?;
         let pinned = before.as_ref().map(|pins| pins.heads.clone()).unwrap_or_default();
-        let heads = history::newest_headers(vault.store(), log, None, &pinned)?;
+        let heads = history::newest_headers(vault.store(), log, &pinned)?;
         let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
         pins.advance(log.head(), heads);
         if before.as_ref() != Some(&pins) {

@@ -8,6 +8,7 @@ use crate::id::Digest;
 use crate::id::Epoch;
 use crate::pack::unpacker::Directory;
 use crate::seal::pseal;
+use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealer;
 use crate::store;
@@ -75,7 +76,7 @@ impl Vault {
     /// If one of `strays` holds this very plaintext under that epoch, it is taken instead.
     ///
     /// # Errors
-    /// As [`Vault::whole_object`]; [`Error::NotOwner`].
+    /// As [`Vault::whole_object`]; [`Error::NotOwner`]; [`Error::Unfaithful`].
     pub fn reseal(&self, device: DeviceId, located: &Located, strays: &Strays) -> Result<Resealed, Error> {
         let (_, kind) = self.locked().sealed_under(device, located.name)?;
         let plaintext = self.whole_object(device, located, kind)?;
@@ -99,7 +100,10 @@ impl Vault {
         let recipient = self.log().keys().newest_key.clone();
         let sealer = Sealer::new(fingerprint, recipient, psk, self.hedge()?);
         let header = pseal::Header { vault: fingerprint.vault_id(), device, epoch, kind };
-        let sealed = sealer.seal(&header, &[&plaintext], commit_to.as_ref());
+        // The other object goes once this one stands for it, so all of it has to open.
+        let sealed = sealer
+            .seal(&header, &[&plaintext], commit_to.as_ref(), Check::Whole)
+            .map_err(Error::Unfaithful)?;
         if sealed.bytes().len() as u64 != u64::from(located.length) {
             return Err(damaged(&name, "its padding is not that of its kind"));
         }

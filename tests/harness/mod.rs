@@ -133,6 +133,8 @@ pub fn options() -> backup::Options {
         clock: now,
         level: 3,
         dry_run: false,
+        skip_if_unchanged: false,
+        paranoid: false,
         force: false,
         ignore_ctime: false,
         ignore_inode: false,

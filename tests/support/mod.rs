@@ -270,7 +270,7 @@ impl TestVault {
         let names: Vec<Digest> = self.packs.iter().map(|(name, _)| *name).collect();
         let entries: Vec<_> = entries.into_iter().collect();
         let encoded = index::encode(&names, &entries);
-        let index = self.device.put(&self.device.seal(Kind::Index, &[&encoded], None)).unwrap();
+        let index = self.device.put(&self.device.seal(Kind::Index, &[&encoded], None).unwrap()).unwrap();
         objects.push(index);
         self.times += 1_000_000_000;
         let body = Body {
@@ -333,7 +333,7 @@ impl TreeWriter<'_> {
 
     fn pack(&mut self, pack: &Pack) {
         let commit_to = digest::digest(pack.directory());
-        let sealed = self.vault.seal(Kind::Data, &pack.parts(), Some(&commit_to));
+        let sealed = self.vault.seal(Kind::Data, &pack.parts(), Some(&commit_to)).unwrap();
         let object = self.vault.put(&sealed).unwrap();
         self.objects.push(object);
         self.packs.push((object.name, pack.chunks().map(|(id, _)| id.0).collect()));

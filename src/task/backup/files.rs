@@ -12,8 +12,10 @@ use std::os::unix::fs::FileExt;
 use crate::codec;
 use crate::codec::Reader;
 use crate::codec::Writer;
+use crate::crypto::digest::Digester;
 use crate::crypto::secret::SecretBytes;
 use crate::id::ChunkId;
+use crate::id::Digest;
 use crate::store::state::StateWriter;
 use crate::task::backup::known::hex;
 use crate::task::error::Error;
@@ -58,6 +60,9 @@ pub struct Known {
     pub changed: Time,
     /// Its number in its file system.
     pub inode: u64,
+    /// Whether it may be taken over unread. What was touched just before it was read, or since, may be
+    /// touched again within the same step of the file system's clock: it is read once more.
+    pub settled: bool,
     /// Its bytes, if they are few.
     pub inline: Option<Box<[u8]>>,
     /// The chunks of its content otherwise.
@@ -74,15 +79,31 @@ impl Known {
     /// Whether a file that looks like `stat` can be taken over unread.
     #[must_use]
     pub fn fits(&self, stat: &Stat, ignore_ctime: bool, ignore_inode: bool) -> bool {
-        self.size == stat.size
+        self.settled
+            && self.size == stat.size
             && self.modified == stat.modified
             && (ignore_ctime || self.changed == stat.changed)
             && (ignore_inode || self.inode == stat.inode)
     }
 
+    /// The same for the same content, wherever it was read from and whatever else is known.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let mut digester = Digester::new();
+        digester.update(&self.size.to_le_bytes());
+        digester.update(self.inline.as_deref().unwrap_or_default());
+        for reference in &self.refs {
+            digester.update(&reference.id.0).update(&reference.length.to_le_bytes());
+        }
+        for run in self.sparse.iter().flatten() {
+            digester.update(&run.offset.to_le_bytes()).update(&run.length.to_le_bytes());
+        }
+        digester.finish()
+    }
+
     fn write(&self, out: &mut Writer) {
         out.u64(self.size).i64(self.modified.seconds).u32(self.modified.nanos);
-        out.i64(self.changed.seconds).u32(self.changed.nanos).u64(self.inode);
+        out.i64(self.changed.seconds).u32(self.changed.nanos).u64(self.inode).u8(u8::from(self.settled));
         match &self.inline {
             Some(bytes) => out.u8(1).sized(bytes),
             None => out.u8(0),
@@ -119,6 +140,7 @@ impl Known {
             modified: Time { seconds: from.i64()?, nanos: from.u32()? },
             changed: Time { seconds: from.i64()?, nanos: from.u32()? },
             inode: from.u64()?,
+            settled: from.u8()? != 0,
             inline: match from.u8()? {
                 0 => None,
                 _ => Some(from.sized()?.into()),
@@ -196,12 +218,6 @@ impl<'a> LastFiles<'a> {
             files.directories = directories;
         }
         files
-    }
-
-    /// Knows nothing.
-    #[must_use]
-    pub fn none(vault: &'a DeviceVault) -> Self {
-        Self { vault, name: String::new(), file: None, directories: HashMap::new() }
     }
 
     fn read_index(&self) -> Option<(File, Directories)> {

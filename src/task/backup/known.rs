@@ -16,6 +16,9 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
 use crate::seal::pseal::Kind;
+use crate::seal::pseal::Sealed;
+use crate::task::backup::ages::Ages;
+use crate::task::backup::caches::Caches;
 use crate::task::error::Error;
 use crate::vault::authority::Current;
 use crate::vault::body::INDEXES_MAX;
@@ -28,8 +31,6 @@ use crate::vault::index;
 use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
 
-/// How long a job that isn't run any more is remembered: 45 days, in nanoseconds.
-const JOB_KEPT_NS: u64 = 45 * 24 * 3600 * 1_000_000_000;
 /// Rows of a table that are sealed together: about 650 KB.
 const ROWS_A_PIECE: usize = 16_384;
 /// The longest sealed piece that is read: a header naming a million packs.
@@ -122,12 +123,57 @@ pub struct Known {
 }
 
 /// What a job's table says of the job itself.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastRun {
+    /// The place of its last snapshot in the device's chain; 0 if none is known.
+    pub seq: u64,
+    /// The digest of that snapshot's header.
+    pub header: Digest,
+    /// The newest record of the log when it was made.
+    pub knew: u64,
+    /// Its body.
+    pub body: NewObject,
+    /// The packs and indexes that it rests on beside that, as headers list them; filled when it is read.
+    pub objects: Vec<NewObject>,
+    /// What its sources were, in a digest.
+    pub sources: Digest,
     /// How many files the last snapshot has.
     pub files: u64,
     /// How many bytes.
     pub bytes: u64,
+}
+
+impl LastRun {
+    /// Of a job that hasn't run yet, or isn't remembered.
+    const NONE: Self = Self {
+        seq: 0,
+        header: Digest([0; 32]),
+        knew: 0,
+        body: NewObject { name: Digest([0; 32]), length: 0 },
+        objects: Vec::new(),
+        sources: Digest([0; 32]),
+        files: 0,
+        bytes: 0,
+    };
+
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.seq).bytes(&self.header.0).u64(self.knew);
+        out.bytes(&self.body.name.0).u32(self.body.length).bytes(&self.sources.0);
+        out.u64(self.files).u64(self.bytes);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
+        Ok(Self {
+            seq: from.u64()?,
+            header: Digest(from.array()?),
+            knew: from.u64()?,
+            body: NewObject { name: Digest(from.array()?), length: from.u32()? },
+            objects: Vec::new(),
+            sources: Digest(from.array()?),
+            files: from.u64()?,
+            bytes: from.u64()?,
+        })
+    }
 }
 
 impl Known {
@@ -135,34 +181,40 @@ impl Known {
     ///
     /// A table that doesn't open or is out of date is left out, and removed if `cleans`: what it would
     /// have saved is uploaded again.
-    ///
-    /// # Errors
-    /// [`error::Error::State`] if the folder can't be read.
     pub fn load(
         vault: &DeviceVault,
         now: u64,
         job: &[u8; 16],
         cleans: bool,
-    ) -> Result<(Self, LastRun, Vec<StoredPack>), Error> {
+        caches: &Caches<'_>,
+    ) -> (Self, LastRun, Vec<StoredPack>) {
         let mut known = Self::default();
-        let mut last_run = LastRun::default();
+        let mut last_run = LastRun::NONE;
         let state = vault.state();
-        for name in state.names().map_err(|error| io_error(state, "", &error))? {
-            let Some(of) = name.strip_prefix(TABLE_PREFIX).filter(|of| !of.ends_with(".new")) else {
-                continue;
-            };
-            match known.load_table(vault, &name, now) {
-                Ok(Some(run)) if of == hex(job) => last_run = run,
+        let mut ages = caches.keep(Ages::load(vault)).unwrap_or_default();
+        ages.run(job, now);
+        let names = state.names().map_err(|error| io_error(state, "", &error).into());
+        for name in caches.keep(names).unwrap_or_default() {
+            let Some(of) = name.strip_prefix(TABLE_PREFIX).and_then(unhex) else { continue };
+            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, &name) };
+            match table {
+                Ok(Some(run)) if of == *job => last_run = run,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) if !cleans => {}
                 Ok(None) | Err(_) => {
-                    for stale in [name.clone(), format!("files-{of}")] {
-                        state.remove(&stale).map_err(|error| io_error(state, &stale, &error))?;
+                    ages.forget(&of);
+                    for stale in [name.clone(), format!("files-{}", hex(&of))] {
+                        caches.keep(
+                            state.remove(&stale).map_err(|error| io_error(state, &stale, &error).into()),
+                        );
                     }
                 }
             }
         }
-        let mut resumed = Journal::load(vault)?;
+        if cleans {
+            caches.keep(ages.save(vault));
+        }
+        let mut resumed = caches.keep(Journal::load(vault)).unwrap_or_default();
         resumed.retain(|pack| {
             let loose = Loose { epoch: pack.epoch, after: pack.after };
             may_be_listed(vault, &pack.object.name, loose)
@@ -170,10 +222,10 @@ impl Known {
         for pack in &resumed {
             known.add_pack(pack);
         }
-        Ok((known, last_run, resumed))
+        (known, last_run, resumed)
     }
 
-    fn load_table(&mut self, vault: &DeviceVault, name: &str, now: u64) -> Result<Option<LastRun>, Error> {
+    fn load_table(&mut self, vault: &DeviceVault, name: &str) -> Result<Option<LastRun>, Error> {
         let state = vault.state();
         let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
         let mut pieces = Pieces { vault, name, file, number: 0 };
@@ -181,10 +233,13 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if now.saturating_sub(parsed.time) > JOB_KEPT_NS
-            || vault.log().is_forgotten(vault.device(), parsed.seq)
-        {
+        if vault.log().is_forgotten(vault.device(), parsed.run.seq) {
             return Ok(None);
+        }
+        let mut run = parsed.run;
+        run.objects = parsed.packs.iter().map(|pack| NewObject { name: pack.0, length: pack.1 }).collect();
+        for part in parsed.indexes.iter().flat_map(|group| &group.parts) {
+            run.objects.push(NewObject { name: part.reference.name, length: part.length });
         }
         let packs: Vec<u32> =
             parsed.packs.iter().map(|pack| self.pack_number(pack.0, pack.1, pack.2, None)).collect();
@@ -192,7 +247,7 @@ impl Known {
         let index_count = u32::try_from(parsed.indexes.len()).map_err(|_| broken())?;
         self.indexes.extend(parsed.indexes);
         let table = u16::try_from(self.tables.len()).map_err(|_| broken())?;
-        self.tables.push(parsed.seq);
+        self.tables.push(run.seq);
         for _ in 0..parsed.pieces {
             let piece = pieces.next()?.ok_or_else(broken)?;
             let mut from = Reader::new(&piece);
@@ -203,7 +258,7 @@ impl Known {
                 self.chunks.entry(id).or_insert(Chunk { pack, index, table, used: false });
             }
         }
-        Ok(Some(LastRun { files: parsed.files, bytes: parsed.bytes }))
+        Ok(Some(run))
     }
 
     fn pack_number(&mut self, name: Digest, length: u32, listed: u64, loose: Option<Loose>) -> u32 {
@@ -218,10 +273,7 @@ impl Known {
     /// many of the chunks that this session uses are among them.
     pub fn retain_sound(&mut self, vault: &DeviceVault, stored: &HashMap<Digest, u64>) -> usize {
         let (log, device) = (vault.log(), vault.device());
-        let there = |listed: Digest, length: u32| match log.current(device, listed, length) {
-            Current::Object(name, length) => stored.get(&name) == Some(&u64::from(length)),
-            Current::Purged => false,
-        };
+        let there = |name: Digest, length: u32| is_there(vault, stored, NewObject { name, length });
         let is_sound = |pack: &Pack| {
             let listable = match pack.loose {
                 Some(loose) if pack.listed == 0 => may_be_listed(vault, &pack.name, loose),
@@ -375,7 +427,7 @@ impl Known {
             entries.sort_unstable();
             for part in entries.chunks_mut(index::ENTRIES_MAX) {
                 let first = if parts.is_empty() { [0; 16] } else { part[0].0 };
-                let object = vault.put(&self.seal_index(vault, part))?;
+                let object = vault.put(&self.seal_index(vault, part)?)?;
                 let reference = IndexRef { name: object.name, first };
                 parts.push(IndexPart { reference, length: object.length });
                 objects.push(object);
@@ -395,7 +447,7 @@ impl Known {
         &self,
         vault: &DeviceVault,
         entries: &mut [(index::Prefix, u32)],
-    ) -> crate::seal::pseal::Sealed {
+    ) -> Result<Sealed, error::Error> {
         let numbers: BTreeSet<u32> = entries.iter().map(|(_, pack)| *pack).collect();
         let numbers: Vec<u32> = numbers.into_iter().collect();
         let names: Vec<Digest> = numbers.iter().map(|&at| self.packs[at as usize].name).collect();
@@ -406,19 +458,12 @@ impl Known {
         vault.seal(Kind::Index, &[&index::encode(&names, entries)], None)
     }
 
-    /// Remembers what this session used as the table of its job: from now on the header at `seq` lists it.
+    /// Remembers what this session used as the table of its job: from now on the header of `run` lists it.
     ///
     /// # Errors
     /// [`error::Error::State`].
-    pub fn save(
-        &mut self,
-        vault: &DeviceVault,
-        job: &[u8; 16],
-        seq: u64,
-        now: u64,
-        run: LastRun,
-    ) -> Result<(), Error> {
-        let state = vault.state();
+    pub fn save(&mut self, vault: &DeviceVault, job: &[u8; 16], run: &LastRun) -> Result<(), Error> {
+        let (state, seq) = (vault.state(), run.seq);
         let name = format!("{TABLE_PREFIX}{}", hex(job));
         let failed = |error: std::io::Error| Error::Vault(io_error(state, &name, &error));
         for pack in self.packs.iter_mut().filter(|pack| pack.listed == 0) {
@@ -433,7 +478,7 @@ impl Known {
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
         let rows = self.used().count();
         let mut out = Writer::new();
-        out.u64(seq).u64(now).u64(run.files).u64(run.bytes);
+        run.write(&mut out);
         out.count(packs.len());
         for &at in &packs {
             let pack = &self.packs[at as usize];
@@ -476,6 +521,15 @@ impl Known {
     }
 }
 
+/// Whether the store has an object under its current name.
+#[must_use]
+pub fn is_there(vault: &DeviceVault, stored: &HashMap<Digest, u64>, listed: NewObject) -> bool {
+    match vault.log().current(vault.device(), listed.name, listed.length) {
+        Current::Object(name, length) => stored.get(&name) == Some(&u64::from(length)),
+        Current::Purged => false,
+    }
+}
+
 /// Whether a header may list an object that was put and not listed yet, as far as is known.
 fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
     let (log, device) = (vault.log(), vault.device());
@@ -489,17 +543,14 @@ fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
 const TABLE_PREFIX: &str = "chunks-";
 
 struct TableHead {
-    seq: u64,
-    time: u64,
-    files: u64,
-    bytes: u64,
+    run: LastRun,
     packs: Vec<(Digest, u32, u64)>,
     indexes: Vec<IndexGroup>,
     pieces: usize,
 }
 
 fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
-    let (seq, time, files, bytes) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+    let run = LastRun::read(from)?;
     let count = from.count(44)?;
     let packs = (0..count)
         .map(|_| Ok((Digest(from.array()?), from.u32()?, from.u64()?)))
@@ -521,7 +572,7 @@ fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
     if from.remaining() > 0 {
         return Err(codec::Error::TrailingBytes);
     }
-    Ok(TableHead { seq, time, files, bytes, packs, indexes, pieces })
+    Ok(TableHead { run, packs, indexes, pieces })
 }
 
 fn read_row(from: &mut Reader<'_>) -> Result<(Prefix, u32, u32), codec::Error> {
@@ -644,6 +695,11 @@ impl<'a> Journal<'a> {
         let state = vault.state();
         state.remove(JOURNAL_FILE).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
     }
+}
+
+/// The job of that name; none of one that isn't whole.
+fn unhex(name: &str) -> Option<[u8; 16]> {
+    data_encoding::HEXLOWER.decode(name.as_bytes()).ok()?.try_into().ok()
 }
 
 /// The name of a job in the state folder.

@@ -5,6 +5,8 @@
 //! snapshot relies on is in the store and not about to be removed; after it, whether an owner
 //! announced something at the same moment that would make the header come too late.
 
+pub mod ages;
+pub mod caches;
 pub mod files;
 pub mod known;
 pub mod read;
@@ -23,6 +25,7 @@ use crate::id::SnapshotId;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::observe::Phase;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::LastFiles;
 use crate::task::backup::known::Journal;
@@ -79,6 +82,10 @@ pub struct Options {
     pub level: i32,
     /// Whether nothing is stored.
     pub dry_run: bool,
+    /// Whether no snapshot is added if the sources are as the job's last one has them.
+    pub skip_if_unchanged: bool,
+    /// Whether all of each sealed object is opened again before it is put, not only a sample.
+    pub paranoid: bool,
     /// Whether every file is read, known or not.
     pub force: bool,
     /// Whether a file counts as unchanged whatever its change time is.
@@ -98,10 +105,12 @@ pub struct Options {
 
 /// What a backup did.
 pub struct Summary {
-    /// The new state of the vault; none of a dry run.
+    /// The new state of the vault; none of a dry run, or if nothing changed.
     pub committed: Option<Committed>,
-    /// The snapshot's id.
+    /// The new snapshot's id.
     pub id: Option<SnapshotId>,
+    /// The job's last snapshot, if nothing changed since and so none was added.
+    pub standing: Option<SnapshotId>,
     /// What was counted.
     pub counts: Counts,
     /// What could not be read, the first of it.
@@ -110,6 +119,20 @@ pub struct Summary {
     pub took: u64,
     /// Packs of an interrupted run that were not sent again.
     pub resumed_packs: usize,
+}
+
+impl Summary {
+    fn new(
+        listing: Listing,
+        committed: Option<Committed>,
+        standing: Option<SnapshotId>,
+        took: u64,
+        resumed_packs: usize,
+    ) -> Self {
+        let Listing { counts, errors, .. } = listing;
+        let id = committed.map(|committed| committed.head.digest.snapshot_id());
+        Self { committed, id, standing, counts, errors, took, resumed_packs }
+    }
 }
 
 /// What a session has read and stored, before anything refers to it.
@@ -132,7 +155,11 @@ pub fn backup(
     let sources = load_sources(&input)?;
     let job = job(vault, &sources, &input, options);
     observer.event(&Event::Phase(Phase::BackingUp));
-    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run)?;
+    let caches = Caches::new(observer);
+    if options.paranoid {
+        vault.check_whole();
+    }
+    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run, &caches);
     let stored = vault.stored()?;
     known.retain_sound(vault, &stored);
     resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
@@ -141,10 +168,13 @@ pub fn backup(
     observer.event(&Event::Total { items: last_run.files, bytes: last_run.bytes });
     let cutter = Cutter::new(&vault.namer().gear_bytes(), CHUNK_SIZES);
 
+    let mut unless =
+        (options.skip_if_unchanged && !options.dry_run && last_run.seq > 0).then_some(last_run.sources);
     let (mut missing, mut bytes_stored) = (0, 0);
     for _ in 0..TRIES {
         known.begin();
-        let session = run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, observer)?;
+        let session =
+            run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, unless, &caches, observer)?;
         let Session { mut listing, packs } = session;
         for pack in &packs {
             known.add_pack(pack);
@@ -155,8 +185,19 @@ pub fn backup(
         resumed.extend(packs);
         if options.dry_run {
             let took = (options.clock)().saturating_sub(options.now);
-            let Listing { counts, errors, .. } = listing;
-            return Ok(Summary { committed: None, id: None, counts, errors, took, resumed_packs });
+            return Ok(Summary::new(listing, None, None, took, resumed_packs));
+        }
+        if unless == Some(listing.sources) {
+            if stands(vault, &last_run)? {
+                let took = (options.clock)().saturating_sub(options.now);
+                let standing = Some(last_run.header.snapshot_id());
+                return Ok(Summary::new(listing, None, standing, took, resumed_packs));
+            }
+            unless = None;
+            if input.stream.is_none() {
+                // What leads to the sources was held back.
+                continue;
+            }
         }
         observer.event(&Event::Phase(Phase::Committing));
         let sealed_under = vault.epoch();
@@ -187,18 +228,20 @@ pub fn backup(
             }
             continue;
         };
-        let run = LastRun { files: listing.counts.files, bytes: listing.counts.bytes };
-        // The snapshot stands, whatever becomes of what this machine remembers of it.
-        let remembered = known
-            .save(vault, &job, committed.head.seq, options.now, run)
-            .and_then(|()| Journal::clear(vault));
-        if let Err(error) = remembered {
-            let what = format!("{error}; the next backup will send more than it needs to");
-            observer.event(&Event::Notice(what));
-        }
-        let id = Some(committed.head.digest.snapshot_id());
-        let Listing { counts, errors, .. } = listing;
-        return Ok(Summary { committed: Some(committed), id, counts, errors, took, resumed_packs });
+        let run = LastRun {
+            seq: committed.head.seq,
+            header: committed.head.digest,
+            knew: u64::from(committed.receipt.authority_seq),
+            body: body_object,
+            objects: Vec::new(),
+            sources: listing.sources,
+            files: listing.counts.files,
+            bytes: listing.counts.bytes,
+        };
+        // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
+        // where the table couldn't be kept: it still knows what was put.
+        caches.keep(known.save(vault, &job, &run).and_then(|()| Journal::clear(vault)));
+        return Ok(Summary::new(listing, Some(committed), None, took, resumed_packs));
     }
     Err(Error::Unsteady { missing })
 }
@@ -237,13 +280,15 @@ fn run(
     cutter: &Cutter,
     known: &mut Known,
     resumed: &[StoredPack],
+    unless: Option<Digest>,
+    caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Session, Error> {
-    let mut journal = if options.dry_run { None } else { Some(Journal::begin(vault, resumed)?) };
+    let journal = if options.dry_run { None } else { caches.keep(Journal::begin(vault, resumed)) };
     let packing = Packing { level: options.level, dry_run: options.dry_run };
-    let last = if options.force { LastFiles::none(vault) } else { LastFiles::load(vault, job) };
+    let last = LastFiles::load(vault, job);
     let files = match (&input.stream, options.dry_run) {
-        (None, false) => Some(FilesWriter::begin(vault, job)?),
+        (None, false) => caches.keep(FilesWriter::begin(vault, job)),
         _ => None,
     };
     // A second session opens its sources anew: the first has used them up.
@@ -251,8 +296,19 @@ fn run(
     let stream = &mut input.stream;
     thread::scope(|scope| {
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
-        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal.as_mut(), observer));
-        let walker = Walker::new(options, observer, vault.namer(), cutter, known, to_packer, last, files);
+        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal, caches, observer));
+        let walker = Walker::new(
+            options,
+            observer,
+            vault.namer(),
+            cutter,
+            known,
+            to_packer,
+            last,
+            files,
+            unless,
+            caches,
+        );
         let read = match stream {
             Some((reader, path, owner)) => walker.stream(reader, path, owner.clone()),
             None => walker.walk(sources),
@@ -296,6 +352,17 @@ fn body(
         origin: None,
         sender: None,
     }
+}
+
+/// Whether a job's last snapshot counts, and all that it rests on is in the store.
+fn stands(vault: &mut DeviceVault, last: &LastRun) -> Result<bool, Error> {
+    vault.refresh()?;
+    let (log, device) = (vault.log(), vault.device());
+    if log.is_forgotten(device, last.seq) || log.is_late(device, last.seq, last.knew) {
+        return Ok(false);
+    }
+    let stored = vault.stored()?;
+    Ok(last.objects.iter().chain([&last.body]).all(|object| known::is_there(vault, &stored, *object)))
 }
 
 /// Looks whether all that the snapshot relies on is in the store and stays there; forgets what isn't or

@@ -9,18 +9,22 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use rayon::prelude::*;
 
 use crate::chunk::cut::Cutter;
+use crate::crypto::digest::Digester;
 use crate::id::ChunkId;
+use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::pack::packer::Blocker;
 use crate::pack::packer::ChunkKind;
 use crate::pack::packer::RawBlock;
 use crate::task::backup::Options;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::Hash;
 use crate::task::backup::files::Known as KnownFile;
@@ -76,9 +80,9 @@ const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// File systems' clocks go in steps of 10 ms as a rule and of two seconds at worst: two changes within
 /// one leave the same time.
 const FILE_CLOCK_STEP_NS: u64 = 2_000_000_000;
-/// How deep directories are walked into. Each on the way is held open, and a process may have 1,024
-/// files open as a rule: the store needs some, and for want of them the whole backup would fail.
-const DEPTH_MAX: usize = 768;
+/// How many bytes the paths of all directories on the way down may have together: they grow with the
+/// square of the depth, and this is more than 4,096 directories with names of 15 bytes take.
+const PATHS_BYTES_MAX: usize = 136 << 20;
 /// Contents up to this many bytes stand in the tree itself: a chunk of its own would take more than
 /// a hundred bytes in tree, directory and index.
 const INLINE_BYTES_MAX: usize = 96;
@@ -91,6 +95,9 @@ pub struct Listing {
     pub counts: Counts,
     /// What could not be read.
     pub errors: Vec<ReadError>,
+    /// The same for the same sources with the same content and metadata, whatever else changed in the
+    /// directories that lead to them.
+    pub sources: Digest,
 }
 
 /// Chunks on their way: what is new goes into blocks, what is known is relied on.
@@ -101,6 +108,9 @@ struct Outlet<'a> {
     data: Blocker,
     nodes: Blocker,
     bytes_new: u64,
+    /// Trees of the directories that lead to the sources, if it isn't known yet whether they are needed.
+    held_back: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
+    holds_back: bool,
 }
 
 impl Outlet<'_> {
@@ -128,7 +138,11 @@ impl Outlet<'_> {
             NodeKind::List => ChunkKind::List,
         };
         let reference = reference(self.namer.name(kind, bytes), bytes.len());
-        self.take(kind, reference.id, bytes)?;
+        if self.holds_back {
+            self.held_back.push((kind, reference.id, bytes.to_vec()));
+        } else {
+            self.take(kind, reference.id, bytes)?;
+        }
         Ok(reference)
     }
 
@@ -138,6 +152,14 @@ impl Outlet<'_> {
             list.add(*reference, &mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?;
         }
         Ok(list.finish(&mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?)
+    }
+
+    /// Hands on what was held back.
+    fn release(&mut self) -> Result<(), Error> {
+        for (kind, id, bytes) in std::mem::take(&mut self.held_back) {
+            self.take(kind, id, &bytes)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -161,13 +183,22 @@ enum Plan {
 /// A directory being walked.
 struct Frame {
     entry: Option<Entry>,
-    path: TreePath,
+    /// Whether it was asked for itself.
+    is_source: bool,
+    path: Arc<TreePath>,
     path_hash: Hash,
     /// Its names; a passage has none but those in its plan.
     listed: Option<Box<Listed>>,
     rows: Rows,
     /// The group at hand; directories in it are still to be walked.
     group: std::vec::IntoIter<Taken>,
+}
+
+impl Frame {
+    /// Whether it is there only because a source lies below it, or to be empty.
+    fn leads_on(&self) -> bool {
+        self.listed.is_none()
+    }
 }
 
 struct Listed {
@@ -192,7 +223,8 @@ struct Examined {
     stat: Stat,
     /// What the last snapshot had, if that still holds.
     known: Option<KnownFile>,
-    was_known: bool,
+    /// The content that it had there, if the file is read all the same.
+    before: Option<Digest>,
 }
 
 /// What reading gave.
@@ -224,12 +256,16 @@ pub struct Walker<'a> {
     outlet: Outlet<'a>,
     last: LastFiles<'a>,
     files: Option<FilesWriter<'a>>,
+    caches: &'a Caches<'a>,
     owners: Owners,
     links: HashMap<(u64, u64), [u8; 16]>,
     /// Directories, by device and inode, whose contents are never backed up.
     left_out: Vec<(u64, u64)>,
     counts: Counts,
     errors: Vec<ReadError>,
+    sources: Digester,
+    /// If the sources turn out to be these, no snapshot is wanted.
+    unless: Option<Digest>,
 }
 
 type Tree<'a> = TreeBuilder<Box<dyn Fn(&[u8]) -> u64 + 'a>>;
@@ -246,9 +282,19 @@ impl<'a> Walker<'a> {
         blocks: SyncSender<RawBlock>,
         last: LastFiles<'a>,
         files: Option<FilesWriter<'a>>,
+        unless: Option<Digest>,
+        caches: &'a Caches<'a>,
     ) -> Self {
-        let outlet =
-            Outlet { namer, known, blocks, data: Blocker::new(), nodes: Blocker::new(), bytes_new: 0 };
+        let outlet = Outlet {
+            namer,
+            known,
+            blocks,
+            data: Blocker::new(),
+            nodes: Blocker::new(),
+            bytes_new: 0,
+            held_back: Vec::new(),
+            holds_back: false,
+        };
         Self {
             options,
             observer,
@@ -256,6 +302,7 @@ impl<'a> Walker<'a> {
             outlet,
             last,
             files,
+            caches,
             owners: Owners::new(),
             links: HashMap::new(),
             left_out: options
@@ -266,14 +313,16 @@ impl<'a> Walker<'a> {
                 .collect(),
             counts: Counts::default(),
             errors: Vec::new(),
+            sources: Digester::new(),
+            unless,
         }
     }
 
     /// Walks all sources.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], and what laying out trees or remembering files says. What can't be
-    /// read of the source is counted instead.
+    /// [`Error::Interrupted`], and what laying out trees says. What can't be read of the source is
+    /// counted instead.
     pub fn walk(mut self, sources: Vec<Source>) -> Result<Listing, Error> {
         let namer = self.outlet.namer;
         let tree = || -> Tree<'a> { TreeBuilder::new(Box::new(|name: &[u8]| namer.cut_hash(name))) };
@@ -282,23 +331,31 @@ impl<'a> Walker<'a> {
         let Some(root) = self.open_plan(None, TreePath::root(), plan, &scope) else {
             return Err(Error::Nothing { what: "the root directory can't be read" });
         };
+        let depth_max = walk::depth_max();
         let mut frames = vec![(root, tree())];
+        let mut paths_bytes = 0;
         loop {
             if self.observer.interrupted() {
                 // What is on its way is stored and remembered, so that the next run goes on from here.
                 self.outlet.finish()?;
                 return Err(Error::Interrupted);
             }
+            self.outlet.holds_back = false;
             let depth = frames.len();
             let (frame, tree_here) = frames.last_mut().expect("the root's frame ends the loop");
             let opened = match frame.group.next() {
                 Some(Taken::Entry(entry)) => {
+                    self.outlet.holds_back = self.unless.is_some() && frame.leads_on();
                     tree_here.add(&entry, &mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     None
                 }
-                Some(Taken::Directory(name, _)) if depth > DEPTH_MAX => {
-                    let path = frame.path.join(&name);
-                    self.report(&path, format!("it lies more than {DEPTH_MAX} directories deep"));
+                Some(Taken::Directory(name, _)) if depth > depth_max || paths_bytes > PATHS_BYTES_MAX => {
+                    let what = if depth > depth_max {
+                        format!("it lies more than {depth_max} directories deep")
+                    } else {
+                        format!("the paths that lead to it have more than {PATHS_BYTES_MAX} bytes")
+                    };
+                    self.report(&frame.path.join(&name), what);
                     None
                 }
                 Some(Taken::Directory(name, stat)) => self.open_directory(frame, name, &stat),
@@ -307,8 +364,13 @@ impl<'a> Walker<'a> {
                     match plan {
                         Plan::Source(source) if !is_directory(&source) => {
                             let last = self.last.directory(&frame.path_hash);
-                            frame.group = self
-                                .single(frame, &source, last, &scope, name)?
+                            let taken = self.single(frame, &source, last, &scope, name)?;
+                            for taken in &taken {
+                                if let Taken::Entry(entry) = taken {
+                                    self.note_source(&path, entry);
+                                }
+                            }
+                            frame.group = taken
                                 .into_iter()
                                 .chain(std::mem::take(&mut frame.group))
                                 .collect::<Vec<_>>()
@@ -321,27 +383,43 @@ impl<'a> Walker<'a> {
                 None if self.next_group(frame)? => None,
                 None => {
                     let (mut frame, tree) = frames.pop().expect("the last frame was just looked at");
-                    if let Some(files) = &mut self.files {
-                        files.flush(&frame.path_hash, &mut frame.rows)?;
-                    }
+                    paths_bytes -= frame.path.as_bytes().len();
+                    self.remember(|files| files.flush(&frame.path_hash, &mut frame.rows));
+                    self.outlet.holds_back = self.unless.is_some() && frame.leads_on();
                     let tree = tree.finish(&mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
-                    let (Some(mut entry), Some((_, parent))) = (frame.entry, frames.last_mut()) else {
+                    let is_source = frame.is_source;
+                    let (Some(mut entry), Some((above, parent))) = (frame.entry, frames.last_mut()) else {
+                        if is_source {
+                            // Of the root as a source, the tree is all there is.
+                            self.sources.update(&tree.reference.id.0);
+                        }
+                        let sources = self.sources.finish();
+                        if self.unless != Some(sources) {
+                            self.outlet.release()?;
+                        }
                         self.outlet.finish()?;
                         self.counts.bytes_new = self.outlet.bytes_new;
                         if let Some(files) = self.files {
                             // Before the snapshot exists: what it says is only believed of chunks
                             // that the vault is known to hold.
-                            files.finish()?;
+                            self.caches.keep(files.finish());
                         }
-                        return Ok(Listing { root: tree, counts: self.counts, errors: self.errors });
+                        return Ok(Listing { root: tree, counts: self.counts, errors: self.errors, sources });
                     };
                     entry.kind = EntryKind::Directory { tree };
                     self.counts.directories += 1;
+                    if is_source {
+                        self.note_source(&frame.path, &entry);
+                    }
+                    self.outlet.holds_back = self.unless.is_some() && above.leads_on();
                     parent.add(&entry, &mut |kind, bytes: Vec<u8>| self.outlet.node(kind, &bytes))?;
                     None
                 }
             };
-            frames.extend(opened.map(|frame| (frame, tree())));
+            if let Some(frame) = opened {
+                paths_bytes += frame.path.as_bytes().len();
+                frames.push((frame, tree()));
+            }
         }
     }
 
@@ -382,6 +460,8 @@ impl<'a> Walker<'a> {
         self.counts.files += 1;
         self.counts.files_new += 1;
         self.counts.bytes += size;
+        // Its time is always now.
+        self.note_source(path, &Entry { modified: Time { seconds: 0, nanos: 0 }, ..entry.clone() });
         let mut parent = path.parent();
         let namer = self.outlet.namer;
         loop {
@@ -391,7 +471,8 @@ impl<'a> Walker<'a> {
             let Some(name) = parent.as_ref().and_then(TreePath::last) else {
                 self.outlet.finish()?;
                 self.counts.bytes_new = self.outlet.bytes_new;
-                return Ok(Listing { root, counts: self.counts, errors: self.errors });
+                let sources = self.sources.finish();
+                return Ok(Listing { root, counts: self.counts, errors: self.errors, sources });
             };
             self.counts.directories += 1;
             entry = Entry { name, kind: EntryKind::Directory { tree: root }, mode: 0o700, ..entry };
@@ -427,19 +508,32 @@ impl<'a> Walker<'a> {
         match plan {
             Plan::Passage { stat, xattrs, below } => {
                 let entry = name.map(|name| self.directory_entry(name, &stat, xattrs));
-                let mut frame = self.frame(entry, path, None);
+                let mut frame = self.frame(entry, Arc::new(path), None);
                 let plans: Vec<Taken> =
                     below.into_iter().map(|(name, plan)| Taken::Plan(name, plan)).collect();
                 frame.group = plans.into_iter();
                 Some(frame)
             }
             Plan::Source(source) => match source.open_dir() {
-                Ok(directory) => self.enter(name, directory, scope),
+                Ok(directory) => {
+                    let frame = self.enter(name, directory, scope)?;
+                    Some(Frame { is_source: true, ..frame })
+                }
                 Err(error) => {
                     self.problem(&error);
                     None
                 }
             },
+        }
+    }
+
+    /// Notes what a source is: its path, and its entry with the tree or content in it.
+    fn note_source(&mut self, path: &TreePath, entry: &Entry) {
+        // What can't be encoded isn't in the snapshot either.
+        if let Ok(bytes) = node::encode_entries(std::slice::from_ref(entry)) {
+            for part in [path.as_bytes(), &bytes] {
+                self.sources.update(&(part.len() as u64).to_le_bytes()).update(part);
+            }
         }
     }
 
@@ -452,7 +546,7 @@ impl<'a> Walker<'a> {
                 if elsewhere && self.options.filter.is_one_file_system() {
                     // The mount point is kept, empty.
                     let entry = self.directory_entry(name, stat, Vec::new());
-                    return Some(self.frame(Some(entry), directory.path().clone(), None));
+                    return Some(self.frame(Some(entry), directory.shared_path(), None));
                 }
                 if self.left_out.contains(&(stat.device, stat.inode)) {
                     let path = [b"/", directory.path().as_bytes()].concat();
@@ -461,7 +555,7 @@ impl<'a> Walker<'a> {
                         printable(&path)
                     )));
                     let entry = self.directory_entry(name, stat, Vec::new());
-                    return Some(self.frame(Some(entry), directory.path().clone(), None));
+                    return Some(self.frame(Some(entry), directory.shared_path(), None));
                 }
                 let scope = listed.scope.clone();
                 self.enter(Some(name), directory, &scope)
@@ -487,16 +581,24 @@ impl<'a> Walker<'a> {
         let xattrs = self.attributes(directory.xattrs());
         let scope = self.scope(&directory, &names, above);
         let entry = name.map(|name| self.directory_entry(name, directory.stat(), xattrs));
-        let path = directory.path().clone();
+        let path = directory.shared_path();
         let mut frame = self.frame(entry, path, None);
         let last = self.last.directory(&frame.path_hash);
         frame.listed = Some(Box::new(Listed { directory, names, next: 0, scope, last }));
         Some(frame)
     }
 
-    fn frame(&self, entry: Option<Entry>, path: TreePath, listed: Option<Box<Listed>>) -> Frame {
+    fn frame(&self, entry: Option<Entry>, path: Arc<TreePath>, listed: Option<Box<Listed>>) -> Frame {
         let path_hash = self.outlet.namer.local_hash(b"path", path.as_bytes());
-        Frame { entry, path, path_hash, listed, rows: Rows::default(), group: Vec::new().into_iter() }
+        Frame {
+            entry,
+            is_source: false,
+            path,
+            path_hash,
+            listed,
+            rows: Rows::default(),
+            group: Vec::new().into_iter(),
+        }
     }
 
     /// The rules in a directory: its ignore file and its markers.
@@ -606,23 +708,25 @@ impl<'a> Walker<'a> {
                     let path = directory.path().join(name);
                     let is_directory = stat.kind == SourceKind::Directory;
                     if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined { name: name.clone(), hash, stat, known: None, was_known: false });
+                        kept.push(Examined { name: name.clone(), hash, stat, known: None, before: None });
                     }
                 }
                 Err(error) => self.problem(&error),
             }
         }
-        if !self.options.force {
-            let files = || kept.iter().filter(|file| file.stat.kind == SourceKind::File);
-            let hashes: Vec<Hash> = files().map(|file| file.hash).collect();
-            let found = self.last.find(last, &hashes);
-            let of_files = kept.iter_mut().filter(|file| file.stat.kind == SourceKind::File);
-            for (file, known) in of_files.zip(found) {
-                file.was_known = known.is_some();
-                file.known = known.filter(|known| {
-                    known.fits(&file.stat, self.options.ignore_ctime, self.options.ignore_inode)
-                        && known.refs.iter().all(|reference| self.outlet.known.holds(&reference.id))
-                });
+        let files = || kept.iter().filter(|file| file.stat.kind == SourceKind::File);
+        let hashes: Vec<Hash> = files().map(|file| file.hash).collect();
+        let found = self.last.find(last, &hashes);
+        let of_files = kept.iter_mut().filter(|file| file.stat.kind == SourceKind::File);
+        for (file, known) in of_files.zip(found) {
+            let Some(known) = known else { continue };
+            let is_good = !self.options.force
+                && known.fits(&file.stat, self.options.ignore_ctime, self.options.ignore_inode)
+                && known.refs.iter().all(|reference| self.outlet.known.holds(&reference.id));
+            if is_good {
+                file.known = Some(known);
+            } else {
+                file.before = Some(known.content());
             }
         }
         kept
@@ -679,7 +783,6 @@ impl<'a> Walker<'a> {
             self.outlet.known.uses(&reference.id);
         }
         let content = FileContent { refs: known.refs.clone(), inline: known.inline.clone() };
-        self.counts.files_unchanged += 1;
         self.finish_file(frame, file, &file.stat, content, known.sparse.clone(), known.xattrs.clone())
     }
 
@@ -824,13 +927,6 @@ impl<'a> Walker<'a> {
         let path = frame.path.join(&file.name);
         self.counts.files += 1;
         self.counts.bytes += stat.size;
-        if file.known.is_none() {
-            if file.was_known {
-                self.counts.files_changed += 1;
-            } else {
-                self.counts.files_new += 1;
-            }
-        }
         let streamed = file.known.is_none() && stat.size > SMALL_FILE_BYTES;
         let bytes = if streamed { 0 } else { stat.size };
         self.observer.event(&Event::Progress { items: 1, bytes });
@@ -839,24 +935,34 @@ impl<'a> Walker<'a> {
             modified: stat.modified,
             changed: stat.changed,
             inode: stat.inode,
+            settled: nanoseconds(stat.changed).saturating_add(FILE_CLOCK_STEP_NS) < self.options.now,
             inline: content.inline,
             refs: content.refs,
             pieces: Vec::new(),
             sparse,
             xattrs,
         };
-        // What was touched just before the backup began, or since, may be touched again within the same
-        // step of the file system's clock; it is read once more next time.
-        let settled = nanoseconds(stat.changed).saturating_add(FILE_CLOCK_STEP_NS) < self.options.now;
-        if let (Some(files), true) = (&mut self.files, settled) {
-            files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known)?;
-        }
+        let count = match file.before {
+            _ if file.known.is_some() => &mut self.counts.files_unchanged,
+            None => &mut self.counts.files_new,
+            Some(before) if before == known.content() => &mut self.counts.files_unchanged,
+            Some(_) => &mut self.counts.files_changed,
+        };
+        *count += 1;
+        self.remember(|files| files.add(&frame.path_hash, &mut frame.rows, &file.hash, &mut known));
         let content = match known.inline {
             Some(bytes) => Content::Inline(bytes),
             None => self.outlet.content(&known.refs)?,
         };
         let kind = EntryKind::File { size: stat.size, content, sparse: known.sparse };
         Ok(Taken::Entry(Box::new(self.entry(file, &path, stat, kind, known.xattrs))))
+    }
+
+    /// Has something written into the memory of files, which is given up when it can't be.
+    fn remember(&mut self, write: impl FnOnce(&mut FilesWriter<'a>) -> Result<(), Error>) {
+        if let Some(mut files) = self.files.take() {
+            self.files = self.caches.keep(write(&mut files)).map(|()| files);
+        }
     }
 
     fn entry(

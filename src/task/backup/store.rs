@@ -19,9 +19,11 @@ use crate::pack::packer::Packer;
 use crate::pack::packer::RawBlock;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
+use crate::task::backup::caches::Caches;
 use crate::task::backup::known::Journal;
 use crate::task::backup::known::StoredPack;
 use crate::task::error::Error;
+use crate::vault;
 use crate::vault::device::DeviceVault;
 use crate::vault::index;
 
@@ -45,12 +47,13 @@ pub struct Packing {
 /// Packs and stores all `blocks`, and returns the packs that the vault holds because of it.
 ///
 /// # Errors
-/// The first that a block, the store or the journal gives; what was put until then is in the journal.
+/// The first that a block or the store gives; what was put until then is in the journal.
 pub fn store(
     vault: &DeviceVault,
     blocks: &Receiver<RawBlock>,
     packing: Packing,
-    journal: Option<&mut Journal<'_>>,
+    journal: Option<Journal<'_>>,
+    caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredPack>, Error> {
     let in_work_max = rayon::current_num_threads() * BLOCKS_PER_CORE;
@@ -59,6 +62,7 @@ pub fn store(
             vault,
             packing,
             journal,
+            caches,
             observer,
             data: Packer::new(PACK_BYTES_TARGET),
             trees: Packer::new(PACK_BYTES_TARGET),
@@ -94,19 +98,20 @@ fn received(block: &Receiver<Result<Block, crate::pack::Error>>) -> Result<Block
 }
 
 /// What the packing thread holds.
-struct Line<'a, 'j> {
+struct Line<'a> {
     vault: &'a DeviceVault,
     packing: Packing,
-    journal: Option<&'a mut Journal<'j>>,
+    journal: Option<Journal<'a>>,
+    caches: &'a Caches<'a>,
     observer: &'a dyn Observer,
     data: Packer,
     /// Trees and lists go into packs of their own, so that browsing fetches little else.
     trees: Packer,
-    sealing: VecDeque<Receiver<(Sealed, StoredPack)>>,
+    sealing: VecDeque<Receiver<Result<(Sealed, StoredPack), vault::error::Error>>>,
     stored: Vec<StoredPack>,
 }
 
-impl<'a> Line<'a, '_> {
+impl<'a> Line<'a> {
     fn pack<'scope>(&mut self, scope: &rayon::Scope<'scope>, is_data: bool, block: Block) -> Result<(), Error>
     where
         'a: 'scope,
@@ -132,11 +137,13 @@ impl<'a> Line<'a, '_> {
         let vault = self.vault;
         scope.spawn(move |_| {
             let commit_to = digest::digest(pack.directory());
-            let sealed = vault.seal(Kind::Data, &pack.parts(), Some(&commit_to));
-            let chunks = pack.chunks().map(|(id, _)| index::prefix(&id)).collect();
-            let object = vault.object(&sealed);
-            let after = vault.head().map_or(0, |head| head.seq);
-            let _ = done.send((sealed, StoredPack { object, epoch: vault.epoch(), after, chunks }));
+            let sealed = vault.seal(Kind::Data, &pack.parts(), Some(&commit_to)).map(|sealed| {
+                let chunks = pack.chunks().map(|(id, _)| index::prefix(&id)).collect();
+                let object = vault.object(&sealed);
+                let after = vault.head().map_or(0, |head| head.seq);
+                (sealed, StoredPack { object, epoch: vault.epoch(), after, chunks })
+            });
+            let _ = done.send(sealed);
         });
         self.sealing.push_back(sealed);
         Ok(())
@@ -144,10 +151,11 @@ impl<'a> Line<'a, '_> {
 
     fn put(&mut self) -> Result<(), Error> {
         let Some(sealed) = self.sealing.pop_front() else { return Ok(()) };
-        let (sealed, pack) = sealed.recv().expect("a sealing thread always answers");
+        let (sealed, pack) = sealed.recv().expect("a sealing thread always answers")?;
         self.vault.put(&sealed)?;
-        if let Some(journal) = &mut self.journal {
-            journal.add(&pack)?;
+        // After a record that may be cut off within, no other would be read.
+        if let Some(mut journal) = self.journal.take() {
+            self.journal = self.caches.keep(journal.add(&pack)).map(|()| journal);
         }
         self.observer.event(&Event::Stored { bytes: sealed.bytes().len() as u64 });
         self.stored.push(pack);
