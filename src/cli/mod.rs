@@ -8,6 +8,7 @@ pub mod progress;
 pub mod render;
 pub mod secrets;
 pub mod terminal;
+pub mod trusted;
 
 mod backup;
 mod completions;
