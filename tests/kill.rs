@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod harness;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+
+use harness::noise;
 
 fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
@@ -31,18 +35,6 @@ fn snapshots(home: &Path) -> usize {
 fn objects(folder: &Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { objects(&entry.path()) } else { 1 }).sum()
-}
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed * 2 + 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(bytes)
-    .collect()
 }
 
 #[test]
