@@ -4,11 +4,15 @@
 //! 1.0 to 1.5 GB/s of text, keyed BLAKE3 digests 6. A directory has no such limit: its time is that of
 //! sorting its ids.
 
+mod sample;
+
 use divan::Bencher;
 use divan::black_box;
 use divan::counter::BytesCount;
 use divan::counter::ItemsCount;
-use strongroom::id::ChunkId;
+use sample::id_of;
+use sample::noise;
+use sample::table_rows;
 use strongroom::pack::packer::Block;
 use strongroom::pack::packer::Blocker;
 use strongroom::pack::packer::ChunkKind;
@@ -18,30 +22,6 @@ use strongroom::pack::unpacker::unpack_all;
 
 fn main() {
     divan::main();
-}
-
-/// Bytes that look random and are the same every time (xorshift64).
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
-
-fn table_rows(length: usize) -> Vec<u8> {
-    let lines = (1_u64..).flat_map(|line| {
-        format!("{line};customer {};{};paid\r\n", line * line % 977, line.wrapping_mul(0x9e37_79b9) % 100_000)
-            .into_bytes()
-    });
-    lines.take(length).collect()
-}
-
-fn id_of(_: ChunkKind, bytes: &[u8]) -> ChunkId {
-    ChunkId(*blake3::keyed_hash(&[7; 32], bytes).as_bytes())
 }
 
 fn pack(content: &[u8], chunk_bytes: usize) -> Vec<u8> {

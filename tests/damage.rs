@@ -40,6 +40,8 @@ use strongroom::vault::record::ListRef;
 use strongroom::vault::record::Payload;
 
 use harness::Site;
+use harness::copy;
+use harness::noise;
 
 /// A small vault with two snapshots and every kind of object but requests and people's logs.
 struct Case {
@@ -47,18 +49,6 @@ struct Case {
     site: Site,
     source: tempfile::TempDir,
     whole: State,
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(length)
-    .collect()
 }
 
 impl Case {
@@ -69,11 +59,11 @@ impl Case {
         let path = |name: &str| source.path().join(name);
         std::fs::create_dir(path("sub")).unwrap();
         std::fs::write(path("notes.txt"), b"a few words").unwrap();
-        std::fs::write(path("photo.jpg"), noise(3_000_000)).unwrap();
+        std::fs::write(path("photo.jpg"), noise(1, 3_000_000)).unwrap();
         std::fs::write(path("sub/table.csv"), "name,amount\n".repeat(40_000)).unwrap();
         site.backup(source.path()).unwrap();
         forget_a_stray(&site);
-        std::fs::write(path("sub/scan.tif"), &noise(3_575_000)[3_500_000..]).unwrap();
+        std::fs::write(path("sub/scan.tif"), &noise(1, 3_575_000)[3_500_000..]).unwrap();
         site.backup(source.path()).unwrap();
         site.machine.pin(&LockedVault::load(Arc::new(memory.clone()), None).unwrap()).unwrap();
         let whole = memory.snapshot();
@@ -596,7 +586,7 @@ fn the_source_is_the_snapshot_until_something_in_it_changes() {
         std::fs::write(path, bytes).unwrap();
         std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
     };
-    let mut photo = noise(3_000_000);
+    let mut photo = noise(1, 3_000_000);
     photo[222_222] ^= 1;
     touch(&source.join("photo.jpg"), &photo);
     touch(&source.join("notes.txt"), b"a few wordz");
@@ -703,19 +693,6 @@ fn a_pack_that_its_device_signed_with_a_wrong_chunk_in_it_is_found_by_opening_it
             let name = Place::Pack { device, digest: object.name }.name();
             assert_eq!(findings(&report), [("damaged", name.to_string())]);
             assert_eq!(report.findings.list()[0].lost_total, 0);
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }

@@ -11,10 +11,24 @@ use std::sync::Arc;
 
 use harness::Site;
 use harness::describe;
+use harness::now;
+use harness::way;
+use strongroom::crypto::kdf::Argon2Settings;
+use strongroom::id::Fingerprint;
+use strongroom::observe::Silent;
 use strongroom::store::Fault;
 use strongroom::store::Faulty;
 use strongroom::store::Kind;
 use strongroom::store::Memory;
+use strongroom::store::Store;
+use strongroom::task::verify::ReadData;
+use strongroom::task::verify::verify_public;
+use strongroom::vault;
+use strongroom::vault::LockedVault;
+use strongroom::vault::device::DeviceKeys;
+use strongroom::vault::init::NewSlot;
+use strongroom::vault::init::NewVault;
+use strongroom::vault::machine::Machine;
 
 fn write_source(root: &Path, round: u8) {
     fs::create_dir_all(root.join("deep/er")).unwrap();
@@ -127,4 +141,67 @@ fn a_write_that_is_acknowledged_and_lost_is_noticed_before_the_snapshot_exists()
     let lasting: Vec<bool> = (1..).map_while(|at| gets_through(at, true)).collect();
     let (last, before) = lasting.split_last().unwrap();
     assert!(*last && before.len() > 3 && before.iter().all(|through| !through), "{lasting:?}");
+}
+
+/// Makes a vault with a new device that has its state below `home`.
+fn init(store: &Arc<dyn Store>, home: &Path) -> Result<(Machine, Fingerprint), vault::error::Error> {
+    let machine = Machine::new(&home.join("state"));
+    let (device, way) = (DeviceKeys::generate(), way(1));
+    let slots = [NewSlot { way: &way, label: "owner" }];
+    let new = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "laptop"), now())?;
+    let fingerprint = new.fingerprint();
+    new.put(store, &device, &machine.vault_state(&fingerprint), now())?;
+    Ok((machine, fingerprint))
+}
+
+#[test]
+fn an_init_can_end_at_any_write_and_the_next_one_makes_a_vault_that_is_whole_and_has_nothing_else_in_it() {
+    for kind in [Kind::Io, Kind::Full, Kind::AfterWrite] {
+        let mut at = 1;
+        loop {
+            let home = tempfile::tempdir().unwrap();
+            let faulty = Arc::new(Faulty::with_fault(Memory::new(), Fault::lasting(kind, at)));
+            let store: Arc<dyn Store> = Arc::<Faulty<Memory>>::clone(&faulty);
+            let first = init(&store, home.path());
+            faulty.plan(None);
+            if first.is_ok() {
+                break;
+            }
+            match init(&store, home.path()) {
+                Ok((_, fingerprint)) => {
+                    let locked = LockedVault::load(Arc::clone(&store), Some(&fingerprint)).unwrap();
+                    locked.unlock(&way(1)).unwrap();
+                }
+                // It got as far as its device, and only the end was not told.
+                Err(vault::error::Error::VaultExists { .. }) => {
+                    assert!(LockedVault::load(Arc::clone(&store), None).unwrap().log().devices().len() == 1);
+                }
+                Err(error) => panic!("{kind:?} at write {at}: {error}"),
+            }
+            let locked = LockedVault::load(Arc::clone(&store), None).unwrap();
+            let report = verify_public(&locked, None, &[], &ReadData::All, &Silent).unwrap();
+            assert_eq!(report.strays, 0, "{kind:?} at write {at}");
+            at += 1;
+        }
+        assert!(at > 15, "{kind:?}: an init makes more writes than {at}");
+    }
+}
+
+#[test]
+fn a_run_cut_off_between_the_two_copies_of_its_last_object_is_completed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    write_source(&source, 1);
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let site = Site::new(Arc::clone(&store));
+    site.backup(&source).unwrap();
+    let newest = |prefix: &str| store.list(prefix).unwrap().pop().unwrap().name;
+    // Of the header its second copy is not there yet; the record, as if it were so, has only that.
+    let (header, record) = (newest("s/"), newest("a/"));
+    store.remove(&header.second()).unwrap();
+    store.remove(&record).unwrap();
+    write_source(&source, 2);
+    site.backup(&source).unwrap();
+    let locked = LockedVault::load(Arc::clone(&store), Some(&site.fingerprint)).unwrap();
+    assert!(verify_public(&locked, None, &[], &ReadData::All, &Silent).unwrap().is_sound());
 }

@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod harness;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+
+use harness::noise;
 
 fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
@@ -31,18 +35,6 @@ fn snapshots(home: &Path) -> usize {
 fn objects(folder: &Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { objects(&entry.path()) } else { 1 }).sum()
-}
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed * 2 + 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(bytes)
-    .collect()
 }
 
 #[test]
@@ -89,4 +81,42 @@ fn a_backup_killed_at_any_instant_leaves_every_snapshot_whole_and_the_next_one_g
         let name = format!("file {file}");
         assert!(fs::read(source.join(&name)).unwrap() == fs::read(target.join(&name)).unwrap(), "{name}");
     }
+}
+
+#[test]
+fn an_init_killed_at_any_object_can_be_run_again_and_the_vault_is_whole() {
+    let mut finished = 0;
+    for wanted in 0..24 {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path();
+        let vault = home.join("vault");
+        let mut running = program(home)
+            .args(["init", "--without-recovery-code"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while objects(&vault) < wanted && running.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        // What a file manager leaves where it has looked.
+        if vault.join("README.txt").exists() {
+            fs::write(vault.join(".DS_Store"), "x").unwrap();
+        }
+        let again = program(home).args(["init", "--without-recovery-code"]).output().unwrap();
+        let text = String::from_utf8_lossy(&again.stderr).into_owned();
+        match again.status.code() {
+            Some(0) => {}
+            // It got as far as its device: then it is finished, and must be as good as any.
+            Some(26) if text.contains("there is a vault in") => finished += 1,
+            other => panic!("{wanted}: {other:?}\n{text}"),
+        }
+        fs::write(home.join("file"), "x").unwrap();
+        ends_well(program(home).arg("backup").arg(home.join("file")));
+        ends_well(program(home).args(["verify", "--read-all"]));
+        assert_eq!(snapshots(home), 1);
+    }
+    assert!(finished > 0, "at the end the program had finished before it was killed");
 }

@@ -5,7 +5,6 @@
 
 mod harness;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use strongroom::crypto::secret::Secret;
@@ -38,6 +37,7 @@ use strongroom::vault::record::Head;
 use strongroom::vault::record::Payload;
 
 use harness::Site;
+use harness::copy;
 
 /// A vault, its writer, somebody else's machine that has seen it, and something to back up.
 struct Case {
@@ -172,19 +172,6 @@ impl Case {
             machine: Machine::new(&home.path().join("state")),
             fingerprint: self.writer.fingerprint,
             home,
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }

@@ -12,21 +12,10 @@ use std::sync::Arc;
 
 use harness::Site;
 use harness::describe;
+use harness::noise;
 use proptest::prelude::*;
 use strongroom::store::Local;
 use strongroom::store::Memory;
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed * 2 + 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(bytes)
-    .collect()
-}
 
 fn make_source(root: &Path) {
     fs::create_dir_all(root.join("letters/old")).unwrap();

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use harness::Site;
 use harness::describe;
+use harness::noise;
 use harness::now;
 use harness::options;
 use strongroom::crypto::digest;
@@ -46,18 +47,6 @@ use strongroom::vault::record::Head;
 use strongroom::vault::record::ListRef;
 use strongroom::vault::record::Payload;
 use strongroom::vault::record::PurgeRow;
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(bytes)
-    .collect()
-}
 
 /// Runs something once, when the packs are stored and the rest isn't.
 struct AtCommit<'a>(Mutex<Option<Box<dyn FnOnce() + Send + 'a>>>);

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,6 +29,8 @@ use crate::cli::progress;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::terminal;
+use crate::cli::trusted;
+use crate::cli::trusted::Kept;
 use crate::pack::compress;
 use crate::task::backup;
 use crate::task::backup::Input;
@@ -327,17 +328,19 @@ fn input(args: &BackupArgs) -> Result<(Input, Option<String>), Failure> {
     Ok((Input { paths, stream: None }, None))
 }
 
-/// All bytes of a file, or of standard input for `-`.
+/// All bytes of a file that nobody else can change, or of standard input for `-`.
 fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
-    let shown = printable(path.as_os_str().as_bytes());
-    let failed = |error: &io::Error| Failure::io(format!("{shown} could not be read"), error);
+    let shown = trusted::shown(path);
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        Box::new(File::open(path).map_err(|error| failed(&error))?)
+        Box::new(trusted::open(path, Kept::Unchanged)?)
     };
     let mut bytes = Vec::new();
-    source.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    source
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::io(format!("{shown} could not be read"), &error))?;
     if bytes.len() as u64 > bytes_max {
         return Err(Failure::new(
             Exit::Failed,

@@ -27,6 +27,7 @@ use crate::vault::device::DeviceKeys;
 use crate::vault::error::Error;
 use crate::vault::init::NewSlot;
 use crate::vault::init::NewVault;
+use crate::vault::init::left_behind;
 use crate::vault::slot::Way;
 
 /// Makes a vault, an owner's way in, and a recovery code, and enrols this machine.
@@ -134,7 +135,7 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
     let store = if is_begun { Local::load(&place)? } else { Local::create(&place)? };
     let store: Arc<dyn Store> = Arc::new(store);
     new.put(&store, &device, &machine.vault_state(&fingerprint), context.now)
-        .map_err(|error| half_made(&error, &place))?;
+        .map_err(|error| half_made(&error))?;
     machine.remember(&store.place(), &fingerprint)?;
 
     let made =
@@ -143,15 +144,16 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
     Ok(fingerprint)
 }
 
-fn half_made(error: &Error, place: &Path) -> Failure {
+fn half_made(error: &Error) -> Failure {
     let mut failure = Failure::from(error);
     if matches!(error, Error::VaultExists { .. }) {
         return failure;
     }
-    failure.hint = Some(format!(
-        "the vault is not finished and holds no data: delete the folder {} and begin anew",
-        printable(place.as_os_str().as_bytes())
-    ));
+    failure.hint = Some(
+        "the vault is not finished and holds no data: once the reason is gone, `strongroom init` at the same \
+         place makes it anew, with a new recovery code"
+            .to_owned(),
+    );
     failure
 }
 
@@ -165,21 +167,30 @@ pub fn host_name() -> String {
 /// Returns whether a vault was begun here and never finished.
 fn check_place(place: &Path) -> Result<bool, Failure> {
     let shown = || printable(place.as_os_str().as_bytes());
-    match std::fs::read_dir(place) {
-        Ok(entries) => {
-            let mut others = entries
-                .filter_map(Result::ok)
-                .filter(|entry| !matches!(entry.file_name().as_bytes(), b"lost+found"));
-            if others.next().is_some() {
-                let store: Arc<dyn Store> = Arc::new(Local::load(place)?);
+    match std::fs::metadata(place) {
+        Ok(meta) if !meta.is_dir() => {
+            return Err(Failure::new(Exit::Refused, format!("{} is not a folder", shown()))
+                .hint("a vault takes a folder of its own: give a new or an empty one"));
+        }
+        Ok(_) => {
+            let store = Local::load(place)?;
+            let mut entries = std::fs::read_dir(place).map_err(|error| Failure::io(shown(), &error))?;
+            if entries.any(|entry| entry.is_ok_and(|entry| !is_of_beginning(entry.file_name().as_bytes()))) {
+                // Without a look at all of it, for it may be anything: a home, a whole drive.
                 let place = store.place();
-                return match LockedVault::load(store, None) {
-                    Err(Error::Unfinished { .. }) => Ok(true),
-                    Err(Error::NoVault { .. }) => Err(store::Error::NotEmpty { place }.into()),
+                return Err(match LockedVault::load(Arc::new(store), None) {
+                    Err(Error::NoVault { .. }) => store::Error::NotEmpty { place }.into(),
                     // Whatever is the matter with it: it is a vault.
-                    _ => Err(Error::VaultExists { place }.into()),
+                    _ => Error::VaultExists { place }.into(),
+                });
+            }
+            if !left_behind(&store)?.is_empty() {
+                return match store.holds_other_files()? {
+                    true => Err(store::Error::NotEmpty { place: store.place() }.into()),
+                    false => Ok(true),
                 };
             }
+            store.check_empty()?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Failure::io(shown(), &error)),
@@ -190,6 +201,11 @@ fn check_place(place: &Path) -> Result<bool, Failure> {
             .hint("choose a place that this user may write to")
     })?;
     Ok(false)
+}
+
+/// Whether a vault that was only begun may have something of this name at its top.
+fn is_of_beginning(name: &[u8]) -> bool {
+    matches!(name, b"README.txt" | b"a" | b"k" | b"r" | b"m" | b"2" | b"lost+found") || name.starts_with(b".")
 }
 
 fn check_absent(file: &Path) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ pub mod qr;
 pub mod render;
 pub mod secrets;
 pub mod terminal;
+pub mod trusted;
 
 mod backup;
 mod completions;

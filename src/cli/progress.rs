@@ -1,7 +1,5 @@
 //! What the library tells of its work: bars on standard error for a person, JSON lines for a program.
 
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
@@ -72,7 +70,7 @@ pub fn is_interrupted() -> bool {
 /// Waits for an answer with `ask`; Ctrl-C ends the program at once meanwhile, and leaves the terminal as
 /// it was.
 pub fn while_asking<T>(ask: impl FnOnce() -> T) -> T {
-    let before = terminal().and_then(|terminal| Ok(tcgetattr(terminal)?));
+    let before = tcgetattr(rustix::stdio::stdin());
     *TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = before.ok();
     ASKING.store(true, Ordering::SeqCst);
     let answer = ask();
@@ -80,15 +78,11 @@ pub fn while_asking<T>(ask: impl FnOnce() -> T) -> T {
     answer
 }
 
-fn terminal() -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open("/dev/tty")
-}
-
 fn restore_terminal() {
     let before = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(before), Ok(terminal)) = (&*before, terminal()) {
+    if let Some(before) = &*before {
         // The program ends here; nobody could be told.
-        let _ = tcsetattr(terminal, OptionalActions::Now, before);
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
     }
 }
 

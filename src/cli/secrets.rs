@@ -4,10 +4,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::IsTerminal as _;
-use std::io::Read;
 use std::io::Write as _;
-use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,11 +17,16 @@ use zeroize::Zeroizing;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::terminal::Input;
 use crate::cli::terminal::TRIES;
 use crate::cli::terminal::ask_hidden;
 use crate::cli::terminal::ask_shown;
+use crate::cli::terminal::read_to_end;
 use crate::cli::terminal::show;
 use crate::cli::terminal::tell;
+use crate::cli::trusted;
+use crate::cli::trusted::Kept;
+use crate::cli::trusted::shown;
 use crate::crypto::card;
 use crate::crypto::card::Card;
 use crate::crypto::digest;
@@ -45,15 +47,13 @@ const SECRET_FILE_BYTES_MAX: usize = 64 << 10;
 const PASSPHRASE_WORDS: usize = 10;
 /// zxcvbn's scores go from 0 to 4; below this one a passphrase falls to a patient guesser.
 const SCORE_MIN: u8 = 3;
-/// The bits of a file's mode that let its group or everybody read or change it.
-const MODE_OF_OTHERS: u32 = 0o077;
 
 /// Asks for the passphrase of a vault.
 ///
 /// # Errors
 /// If the terminal gives none.
 pub fn ask_passphrase(prompt: &str) -> Result<SecretBytes, Failure> {
-    passphrase(ask_hidden(prompt)?)
+    passphrase(&ask_hidden(prompt)?)
 }
 
 /// Asks for a new passphrase, or draws one that the person keeps.
@@ -67,7 +67,7 @@ pub fn new_passphrase(allow_weak: bool) -> Result<SecretBytes, Failure> {
         if typed.is_empty() {
             return generated_passphrase();
         }
-        let new = match passphrase(typed) {
+        let new = match passphrase(&typed) {
             Ok(new) => new,
             Err(failure) => {
                 tell(&format!("{}.", failure.message));
@@ -80,8 +80,10 @@ pub fn new_passphrase(allow_weak: bool) -> Result<SecretBytes, Failure> {
             tell("Choose a longer one, or press Enter to have one made.");
             continue;
         }
-        let again = passphrase(ask_hidden("The same again: ")?)?;
-        if new.expose(|new| again.expose(|again| digest::equal(new, again))) {
+        let again = ask_hidden("The same again: ")?;
+        // What is no passphrase at all is not the same either.
+        let is_same = |again: SecretBytes| new.expose(|new| again.expose(|again| digest::equal(new, again)));
+        if passphrase(&again).is_ok_and(is_same) {
             return Ok(new);
         }
         tell("These were not the same. Once more, from the start.");
@@ -96,15 +98,21 @@ fn generated_passphrase() -> Result<SecretBytes, Failure> {
     show(&made);
     for _ in 0..TRIES {
         let typed = ask_shown("Type it back: ")?;
-        let same = |word: (&str, &str)| word.0.eq_ignore_ascii_case(word.1);
-        let is_whole = typed.split_whitespace().count() == PASSPHRASE_WORDS;
-        if is_whole && typed.split_whitespace().zip(made.split_whitespace()).all(same) {
-            return passphrase(Zeroizing::new(made.as_bytes().to_vec()));
+        if typed.expose(|typed| are_same_words(typed, &made)) {
+            return passphrase(&SecretBytes::from_slice(made.as_bytes()));
         }
         tell("That is not what stands above.");
     }
     Err(Failure::new(Exit::Failed, "the passphrase was not typed back")
         .hint("nothing was made; run it again"))
+}
+
+/// Whether somebody typed these words, in whatever case and with whatever blanks between.
+fn are_same_words(typed: &[u8], words: &str) -> bool {
+    let Ok(typed) = std::str::from_utf8(typed) else { return false };
+    let same = |(one, other): (&str, &str)| one.eq_ignore_ascii_case(other);
+    typed.split_whitespace().count() == words.split_whitespace().count()
+        && typed.split_whitespace().zip(words.split_whitespace()).all(same)
 }
 
 /// How long a passphrase withstands guessing, as zxcvbn estimates it.
@@ -178,7 +186,11 @@ pub fn confirm_recovery_code(code: &Secret<20>) -> Result<(), Failure> {
     show(&text::encode_recovery_code(code));
     for _ in 0..TRIES {
         let typed = ask_shown("Type it back from the paper: ")?;
-        match text::decode_recovery_code(&typed) {
+        let typed = typed.expose(|typed| {
+            // What isn't text has characters that no code has, and is told so.
+            text::decode_recovery_code(std::str::from_utf8(typed).unwrap_or("\u{fffd}"))
+        });
+        match typed {
             Ok(typed) if typed.expose(|typed| code.expose(|code| digest::equal(typed, code))) => {
                 return Ok(());
             }
@@ -195,7 +207,7 @@ pub fn confirm_recovery_code(code: &Secret<20>) -> Result<(), Failure> {
 /// # Errors
 /// If it isn't there, others can read or change it, or it holds no passphrase.
 pub fn read_password_file(path: &Path) -> Result<SecretBytes, Failure> {
-    passphrase(read_secret_file(path)?)
+    passphrase(&read_secret_file(path)?)
         .map_err(|failure| Failure { message: format!("{}: {}", shown(path), failure.message), ..failure })
 }
 
@@ -210,21 +222,20 @@ pub fn read_password_fd(number: u32) -> Result<SecretBytes, Failure> {
             .hint("without --password-fd you are asked, and nothing is shown")
     };
     let bytes = if number == 0 {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
+        if io::stdin().is_terminal() {
             return Err(terminal());
         }
-        read_bounded(stdin.lock())
+        read_to_end(&mut Input, SECRET_FILE_BYTES_MAX)
     } else {
         // To take the descriptor itself would need `unsafe`: who promises that nothing else owns it?
-        let file = File::open(format!("/proc/self/fd/{number}")).map_err(failed)?;
+        let mut file = File::open(format!("/proc/self/fd/{number}")).map_err(failed)?;
         if file.is_terminal() {
             return Err(terminal());
         }
-        read_bounded(file)
+        read_to_end(&mut file, SECRET_FILE_BYTES_MAX)
     };
     let too_long = || Failure::usage(format!("descriptor {number} gives more than a passphrase"));
-    passphrase(bytes.map_err(failed)?.ok_or_else(too_long)?)
+    passphrase(&bytes.map_err(failed)?.ok_or_else(too_long)?)
 }
 
 /// Runs a command and takes what it prints for the passphrase. No shell is involved.
@@ -248,9 +259,10 @@ pub fn run_password_command(command: &str) -> Result<SecretBytes, Failure> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let printed = child.stdout.take().expect("its output was asked for as a pipe");
-    // The pipe is closed before the command is waited for, or one that prints for ever would never end.
-    let bytes = read_bounded(printed);
+    let mut printed = child.stdout.take().expect("its output was asked for as a pipe");
+    let bytes = read_to_end(&mut printed, SECRET_FILE_BYTES_MAX);
+    // Closed before the command is waited for, or one that prints for ever would never end.
+    drop(printed);
     let status = child.wait().map_err(failed)?;
     let Some(bytes) = bytes.map_err(failed)? else {
         return Err(Failure::new(
@@ -264,7 +276,7 @@ pub fn run_password_command(command: &str) -> Result<SecretBytes, Failure> {
             format!("the password command {program_shown} failed: {status}"),
         ));
     }
-    passphrase(bytes).map_err(|failure| Failure {
+    passphrase(&bytes).map_err(|failure| Failure {
         message: format!("the password command {program_shown}: {}", failure.message),
         ..failure
     })
@@ -316,7 +328,7 @@ fn split_words(command: &str) -> Result<Vec<String>, Failure> {
 /// If it isn't there, others can read or change it, or strongroom didn't make it.
 pub fn read_key_file(path: &Path) -> Result<Secret<32>, Failure> {
     let bytes = read_secret_file(path)?;
-    text::decode_key_file(&bytes).map_err(|error| {
+    bytes.expose(text::decode_key_file).map_err(|error| {
         let failure = Failure::usage(format!("{}: {error}", shown(path)));
         match error {
             text::Error::KeyFileNewer => failure.hint("install a newer strongroom"),
@@ -332,9 +344,11 @@ pub fn read_key_file(path: &Path) -> Result<Secret<32>, Failure> {
 /// If it isn't there, others can read or change it, or it holds no code.
 pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
     let bytes = read_secret_file(path)?;
-    let page = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::usage(format!("{} is not a text with a recovery code", shown(path))))?;
-    text::find_recovery_code(page).map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))
+    bytes.expose(|bytes| {
+        let page = std::str::from_utf8(bytes)
+            .map_err(|_| Failure::usage(format!("{} is not a text with a recovery code", shown(path))))?;
+        text::find_recovery_code(page).map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))
+    })
 }
 
 /// Reads cards out of files: a card on each line, with or without words around them.
@@ -348,7 +362,7 @@ pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
     let mut cards = Vec::new();
     for path in files {
         let before = cards.len();
-        let page = SecretBytes::from_slice(&read_secret_file(path)?);
+        let page = read_secret_file(path)?;
         page.expose(|page| {
             let page = std::str::from_utf8(page)
                 .map_err(|_| Failure::usage(format!("{} is not a text with a card", shown(path))))?;
@@ -396,7 +410,7 @@ pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
 pub fn read_identities(files: &[PathBuf]) -> Result<Vec<KemSecretKey>, Failure> {
     let mut identities = Vec::new();
     for path in files {
-        let bytes = SecretBytes::from_slice(&read_secret_file(path)?);
+        let bytes = read_secret_file(path)?;
         let found = bytes.expose(recipient::decode_identity_file);
         identities.extend(found.map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))?);
     }
@@ -473,77 +487,44 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads a file, or a pipe such as a shell's `<(..)`, that nobody but this user and root may read or
-/// change (R-32, R-40).
-fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let shown = shown(path);
-    let failed = |error: io::Error| Failure::io(format!("{shown} could not be read"), &error);
-    let file = File::open(path).map_err(failed)?;
-    // Asked of what was opened, so that nobody can put something else there in between.
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() && !meta.file_type().is_fifo() {
-        return Err(Failure::usage(format!("{shown} is neither a file nor a pipe")));
-    }
-    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Failure::new(Exit::Refused, format!("{shown} belongs to another user"))
-            .hint("a file with a secret must be yours or root's"));
-    }
-    if meta.mode() & MODE_OF_OTHERS != 0 {
-        return Err(Failure::new(Exit::Refused, format!("{shown} can be read or changed by other users"))
-            .hint(format!("take their rights away: chmod 600 {shown}")));
-    }
-    let too_long = || Failure::usage(format!("{shown} is too large to hold a secret"));
-    read_bounded(file).map_err(failed)?.ok_or_else(too_long)
-}
-
-/// All that `reader` gives, or nothing if that is over [`SECRET_FILE_BYTES_MAX`].
-fn read_bounded(reader: impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    // With its whole room from the start, so that no part is left behind when it grows.
-    let mut bytes = Zeroizing::new(vec![0; SECRET_FILE_BYTES_MAX + 1]);
-    let mut reader = reader;
-    let mut length = 0;
-    while length < bytes.len() {
-        match reader.read(&mut bytes[length..]) {
-            Ok(0) => {
-                bytes.truncate(length);
-                return Ok(Some(bytes));
-            }
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-fn shown(path: &Path) -> String {
-    one_line(&path.to_string_lossy())
+/// Reads a file that nobody but this user and root may read or change (R-32, R-40).
+fn read_secret_file(path: &Path) -> Result<SecretBytes, Failure> {
+    let mut file = trusted::open(path, Kept::Secret)?;
+    let read = read_to_end(&mut file, SECRET_FILE_BYTES_MAX);
+    let read = read.map_err(|error| Failure::io(format!("{} could not be read", shown(path)), &error))?;
+    read.ok_or_else(|| Failure::usage(format!("{} is too large to hold a secret", shown(path))))
 }
 
 /// Takes bytes for a passphrase: UTF-8 in NFC, without one line end, neither empty nor endless.
-fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Result<SecretBytes, Failure> {
-    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::usage("the passphrase is not UTF-8 text"))?;
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    if line.is_empty() {
-        return Err(Failure::usage("the passphrase is empty"));
-    }
-    if line.len() > PASSPHRASE_BYTES_MAX {
-        return Err(Failure::usage(format!("the passphrase has over {PASSPHRASE_BYTES_MAX} bytes")));
-    }
-    // NFC triples the bytes of a text at most, Unicode Standard Annex #15 §9.
-    let mut normal = Zeroizing::new(String::with_capacity(3 * line.len()));
-    normal.extend(line.nfc());
-    Ok(SecretBytes::from_slice(normal.as_bytes()))
+fn passphrase(bytes: &SecretBytes) -> Result<SecretBytes, Failure> {
+    bytes.expose(|bytes| {
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| Failure::usage("the passphrase is not UTF-8 text"))?;
+        let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+        if line.is_empty() {
+            return Err(Failure::usage("the passphrase is empty"));
+        }
+        if line.len() > PASSPHRASE_BYTES_MAX {
+            return Err(Failure::usage(format!("the passphrase has over {PASSPHRASE_BYTES_MAX} bytes")));
+        }
+        // NFC triples the bytes of a text at most, Unicode Standard Annex #15 §9.
+        let mut normal = Zeroizing::new(String::with_capacity(3 * line.len()));
+        normal.extend(line.nfc());
+        Ok(SecretBytes::from_slice(normal.as_bytes()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::FileExt as _;
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::fs::PermissionsExt as _;
+    use zeroize::Zeroize as _;
 
     fn exposed(text: &str) -> Option<Vec<u8>> {
-        passphrase(Zeroizing::new(text.as_bytes().to_vec())).ok().map(|secret| secret.expose(<[u8]>::to_vec))
+        passphrase(&SecretBytes::from_slice(text.as_bytes())).ok().map(|secret| secret.expose(<[u8]>::to_vec))
     }
 
     fn exit<T>(result: Result<T, Failure>) -> Option<Exit> {
@@ -569,7 +550,7 @@ mod tests {
         assert_eq!(exposed("\n"), None);
         assert_eq!(exposed(&"x".repeat(1_024)).map(|bytes| bytes.len()), Some(1_024));
         assert_eq!(exposed(&"x".repeat(1_025)), None);
-        assert_eq!(exit(passphrase(Zeroizing::new(b"\xff".to_vec()))), Some(Exit::Usage));
+        assert_eq!(exit(passphrase(&SecretBytes::from_slice(b"\xff"))), Some(Exit::Usage));
     }
 
     #[test]
@@ -614,6 +595,66 @@ mod tests {
         let read = read_password_fd(number).map(|secret| secret.expose(<[u8]>::to_vec));
         assert_eq!(read, Ok(b"correct horse".to_vec()));
         assert_eq!(exit(read_password_fd(1_000_000)), Some(Exit::Failed));
+    }
+
+    /// Whether the memory of this process holds what `masked` is when each of its bits is turned.
+    fn memory_holds(masked: &[u8]) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = File::open("/proc/self/mem").unwrap();
+        // Large enough to come straight from the system, so that no earlier reading is read again.
+        let mut bytes = vec![0; 4 << 20];
+        for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+            let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let number = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
+            let (mut at, end) = (number(start), number(end));
+            while at < end {
+                // What another test's thread has given back meanwhile can't be read.
+                let read = memory.read_at(&mut bytes, at).unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                let is_it = |window: &[u8]| window.iter().zip(masked).all(|(byte, turned)| *byte == !turned);
+                if bytes[..read].windows(masked.len()).any(is_it) {
+                    bytes.fill(0);
+                    return true;
+                }
+                at += u64::try_from(read).unwrap();
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn a_passphrase_that_was_read_and_dropped_is_nowhere_in_memory() {
+        // Turned, so that this test holds no copy of it. What it stands for is letters and the like.
+        let masked: Vec<u8> = crate::crypto::random::bytes::<24>().map(|byte| byte & 0x3f | 0x80).to_vec();
+        let mut plain: Zeroizing<Vec<u8>> = Zeroizing::new(masked.iter().map(|byte| !byte).collect());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        write_new(&path, &plain).unwrap();
+        plain.zeroize();
+        assert!(!memory_holds(&masked), "the test itself has left a copy");
+
+        let secret = read_password_file(&path).unwrap();
+        assert!(memory_holds(&masked), "what is in memory is found");
+        drop(secret);
+        assert!(!memory_holds(&masked), "a file");
+        for command in ["cat", "head -c 99"] {
+            drop(run_password_command(&format!("{command} {}", path.display())).unwrap());
+            assert!(!memory_holds(&masked), "{command}");
+        }
+        let file = File::open(&path).unwrap();
+        drop(read_password_fd(u32::try_from(file.as_raw_fd()).unwrap()).unwrap());
+        assert!(!memory_holds(&masked), "a descriptor");
+    }
+
+    #[test]
+    fn a_generated_passphrase_is_typed_back_in_any_case_and_with_any_blanks() {
+        assert!(are_same_words(b" Violet\tANCHOR  tundra\r", "violet anchor tundra"));
+        for wrong in [&b"violet anchor"[..], b"violet anchor tundra kettle", b"violet anchor tundrb", b"\xff"]
+        {
+            assert!(!are_same_words(wrong, "violet anchor tundra"));
+        }
     }
 
     #[test]

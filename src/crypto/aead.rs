@@ -85,6 +85,35 @@ mod tests {
     }
 
     #[test]
+    fn what_wycheproof_calls_invalid_does_not_open_and_what_is_valid_does() {
+        for case in vectors::cases(include_str!("../../tests/vectors/wycheproof/chacha20poly1305.txt")) {
+            let what = format!("{}: {}", case.text("case"), case.text("what"));
+            let key: Secret<32> = Secret::take(&mut case.array("key"));
+            let (nonce, tag): ([u8; NONCE_BYTES], [u8; TAG_BYTES]) = (case.array("nonce"), case.array("tag"));
+            let aad = case.bytes("aad");
+            let mut buffer = case.bytes("ciphertext");
+            let opened = if aad.is_empty() {
+                open(&key, &Nonce::derived(nonce), &mut buffer, &tag)
+            } else {
+                // As above: associated data is the crate's alone.
+                key.expose(|key| ChaCha20Poly1305::new(key.into()))
+                    .decrypt_inout_detached(&nonce.into(), &aad, (&mut buffer[..]).into(), &tag.into())
+                    .map_err(|_| Mismatch)
+            };
+            assert_eq!(opened.is_ok(), case.is_valid(), "{what}");
+            assert_eq!(
+                buffer,
+                case.bytes(if case.is_valid() { "plaintext" } else { "ciphertext" }),
+                "{what}"
+            );
+            if case.is_valid() && aad.is_empty() {
+                assert_eq!(seal(&key, Nonce::derived(nonce), &mut buffer), tag, "{what}");
+                assert_eq!(buffer, case.bytes("ciphertext"), "{what}");
+            }
+        }
+    }
+
+    #[test]
     fn a_buffer_that_does_not_match_its_tag_is_left_as_it_was() {
         let key = Secret::generate();
         let mut buffer = b"sixteen bytes or more".to_vec();

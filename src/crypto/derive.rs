@@ -46,6 +46,17 @@ mod tests {
     }
 
     #[test]
+    fn hkdf_gives_the_keys_of_wycheproof_and_none_that_is_too_long() {
+        for case in vectors::cases(include_str!("../../tests/vectors/wycheproof/hkdf-sha256.txt")) {
+            let mut output = vec![0; case.number("bytes")];
+            let expander = Hkdf::<Sha256>::new(Some(&case.bytes("salt")), &case.bytes("key"));
+            let expanded = expander.expand_multi_info(&[&case.bytes("info")], &mut output);
+            assert_eq!(expanded.is_ok(), case.is_valid(), "{}", case.text("case"));
+            assert!(!case.is_valid() || output == case.bytes("output"), "{}", case.text("case"));
+        }
+    }
+
+    #[test]
     fn derived_keys_are_those_of_the_vectors() {
         for case in vectors::cases(include_str!("../../tests/vectors/derive.txt")) {
             let (key, salt, context) = (case.bytes("key"), case.bytes("salt"), case.bytes("context"));

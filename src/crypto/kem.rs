@@ -134,6 +134,8 @@ impl fmt::Debug for KemPublicKey {
 mod tests {
     use super::*;
     use crate::crypto::vectors;
+    use ml_kem::Decapsulate as _;
+    use ml_kem::ml_kem_768::DecapsulationKey;
 
     #[test]
     fn x_wing_gives_the_published_keys_ciphertexts_and_secrets() {
@@ -153,12 +155,54 @@ mod tests {
     fn a_ciphertext_that_forces_the_x25519_secret_is_refused() {
         let secret = KemSecretKey::generate();
         let (mut ciphertext, _) = secret.public().encapsulate();
-        // The neutral point and a point of order 8, as X25519 takes them.
-        let order_8 = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
-        let order_8 = data_encoding::HEXLOWER.decode(order_8.as_bytes()).unwrap();
-        for point in [&[0; 32][..], &order_8] {
-            ciphertext[1088..].copy_from_slice(point);
-            assert_eq!(secret.decapsulate(&ciphertext).err(), Some(Error::Ciphertext));
+        let mut forcing = 0;
+        for case in vectors::cases(include_str!("../../tests/vectors/wycheproof/x25519.txt")) {
+            ciphertext[1088..].copy_from_slice(&case.bytes("public"));
+            let is_refused = secret.decapsulate(&ciphertext).is_err();
+            let is_zero = case.bytes("shared") == [0; 32];
+            assert_eq!(is_refused, is_zero, "{}: {}", case.text("case"), case.text("what"));
+            forcing += usize::from(is_zero);
+        }
+        // The points of small order, each in all its encodings.
+        assert_eq!(forcing, 14);
+    }
+
+    #[test]
+    fn x25519_gives_the_secrets_of_wycheproof() {
+        for case in vectors::cases(include_str!("../../tests/vectors/wycheproof/x25519.txt")) {
+            let shared = x25519_dalek::x25519(case.array("secret"), case.array("public"));
+            assert_eq!(shared, case.array("shared"), "{}: {}", case.text("case"), case.text("what"));
+        }
+    }
+
+    #[test]
+    fn ml_kem_gives_the_published_keys_ciphertexts_and_secrets() {
+        for case in vectors::cases(include_str!("../../tests/vectors/mlkem768.txt")) {
+            let what = case.text("what");
+            #[allow(deprecated, reason = "a key that no seed of the final standard stands for")]
+            let key = if case.has("expanded") {
+                DecapsulationKey::from_expanded(&case.array::<2400>("expanded").into()).unwrap()
+            } else {
+                DecapsulationKey::from_seed(case.array::<64>("seed").into())
+            };
+            let public = key.encapsulation_key();
+            assert_eq!(public.to_bytes()[..], case.bytes("public"), "{what}");
+            if case.has("random") {
+                let (made, shared) = public.encapsulate_deterministic(&case.array::<32>("random").into());
+                assert_eq!(made[..], case.bytes("ciphertext"), "{what}");
+                assert_eq!(shared[..], case.bytes("shared"), "{what}");
+            }
+            let shared = key.decapsulate(&case.array::<1088>("ciphertext").into());
+            assert_eq!(shared[..], case.bytes("shared"), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_key_with_a_coefficient_that_is_not_below_the_modulus_is_refused() {
+        for case in vectors::cases(include_str!("../../tests/vectors/mlkem768-keys-refused.txt")) {
+            let mut public = *KemSecretKey::generate().public().as_bytes();
+            public[..1184].copy_from_slice(&case.bytes("public"));
+            assert_eq!(KemPublicKey::from_bytes(&public), None, "{}", case.text("case"));
         }
     }
 

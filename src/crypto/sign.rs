@@ -203,6 +203,15 @@ mod tests {
     }
 
     #[test]
+    fn every_signature_that_wycheproof_calls_invalid_is_refused_and_every_valid_one_is_taken() {
+        for case in vectors::cases(include_str!("../../tests/vectors/wycheproof/ed25519.txt")) {
+            let key = VerifyingKey::from_bytes(&case.array("public")).unwrap();
+            let answer = key.verify_message(&case.bytes("message"), &case.array("signature"));
+            assert_eq!(answer.is_ok(), case.is_valid(), "{}: {}", case.text("case"), case.text("what"));
+        }
+    }
+
+    #[test]
     fn a_signature_holds_for_its_type_its_bytes_and_its_key_alone() {
         let other = SigningKey::generate().public();
         let cases = vectors::cases(include_str!("../../tests/vectors/sign.txt"));

@@ -33,6 +33,15 @@ impl<'a> Case<'a> {
         self.0.contains_key(name)
     }
 
+    /// Whether Wycheproof calls it valid.
+    pub(crate) fn is_valid(&self) -> bool {
+        match self.text("result") {
+            "valid" => true,
+            "invalid" => false,
+            other => panic!("{other} is no result"),
+        }
+    }
+
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         HEXLOWER.decode(self.text(name).as_bytes()).unwrap()
     }

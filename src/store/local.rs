@@ -80,18 +80,17 @@ enum Found {
     Object(Listed),
     /// A temporary file: its folder, its name and when it was last written, in Unix seconds.
     Leftover(String, String, i64),
-    /// Anything else.
-    Stranger,
+    /// Anything else. What systems put on any drive by themselves is marked so.
+    Stranger { of_system: bool },
 }
 
 impl Local {
     /// Makes a directory for a new vault, with those above it, or takes one that is empty.
     ///
-    /// Only the owner may enter it (mode 0700). A `lost+found` counts as empty: a drive that was
-    /// just formatted has one.
+    /// Only the owner may enter it (mode 0700).
     ///
     /// # Errors
-    /// [`Error::NotEmpty`] if something is in it; [`Error::ReadOnly`], [`Error::Denied`] or
+    /// As [`Local::check_empty`]; [`Error::ReadOnly`], [`Error::Denied`] or
     /// [`Error::Place`] if it can't be made.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let failed = |errno: Errno| place_failure(path, errno);
@@ -111,12 +110,7 @@ impl Local {
         }
 
         let store = Self::open_root(path).map_err(failed)?;
-        for entry in Dir::read_from(&store.root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b".." | b"lost+found") {
-                return Err(Error::NotEmpty { place: store.place() });
-            }
-        }
+        store.check_empty()?;
         match rustix::fs::fchmod(&store.root, Mode::RWXU) {
             // File systems without modes, or a mount point of somebody else's: no reason to stop.
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(store),
@@ -134,6 +128,34 @@ impl Local {
             Errno::NOENT | Errno::NOTDIR => Error::NoVault { place: path.display().to_string() },
             errno => place_failure(path, errno),
         })
+    }
+
+    /// Refuses a directory that something is in. A `lost+found` counts as empty, for a drive that was just
+    /// formatted has one, and so does what a put left behind that was cut off.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`]; [`Error::Denied`] or [`Error::Place`] if it can't be read.
+    pub fn check_empty(&self) -> Result<(), Error> {
+        let failed = |errno: Errno| place_failure(&self.path, errno);
+        for entry in Dir::read_from(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b".." | b"lost+found") && !is_leftover(name) {
+                return Err(Error::NotEmpty { place: self.place() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether files lie here that are neither objects, nor what puts left behind that were cut off, nor,
+    /// by their names, what systems put on any drive: `lost+found`, and what begins with a dot.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Place`] if a folder can't be read.
+    pub fn holds_other_files(&self) -> Result<bool, Error> {
+        let mut holds = false;
+        self.walk("", |found| holds |= matches!(found, Found::Stranger { of_system: false }))?;
+        Ok(holds)
     }
 
     /// Takes a handle of the directory. Links on the way to it are the user's own.
@@ -352,17 +374,24 @@ fn walk_one(
 
 /// What an entry of `folder` is, or `Err` with the name of a folder to be walked.
 fn found(folder: &str, file: &CStr, stat: &Stat) -> Result<Found, String> {
-    let Ok(file) = file.to_str() else { return Ok(Found::Stranger) };
+    let is_of_system = |name: &[u8]| folder.is_empty() && (name == b"lost+found" || name.starts_with(b"."));
+    let stranger = Found::Stranger { of_system: is_of_system(file.to_bytes()) };
+    let Ok(file) = file.to_str() else { return Ok(stranger) };
     let plain = plain_size(stat);
-    if plain.is_some() && file.starts_with(LEFTOVER_START) && file.ends_with(LEFTOVER_END) {
+    if plain.is_some() && is_leftover(file.as_bytes()) {
         return Ok(Found::Leftover(folder.to_owned(), file.to_owned(), stat.st_mtime));
     }
     let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     match ObjectName::parse(&format!("{folder}{file}")) {
         Some(name) if is_folder => Err(format!("{name}/")),
-        Some(name) => Ok(plain.map_or(Found::Stranger, |bytes| Found::Object(Listed { name, bytes }))),
-        None => Ok(Found::Stranger),
+        Some(name) => Ok(plain.map_or(stranger, |bytes| Found::Object(Listed { name, bytes }))),
+        None => Ok(stranger),
     }
+}
+
+/// Whether a file is called as those of unfinished puts are.
+fn is_leftover(file: &[u8]) -> bool {
+    file.starts_with(LEFTOVER_START.as_bytes()) && file.ends_with(LEFTOVER_END.as_bytes())
 }
 
 /// Makes a file, or what was done in a folder, survive a power cut.
@@ -511,7 +540,7 @@ impl Store for Local {
 
     fn strangers(&self) -> Result<u64, Error> {
         let mut strangers = 0;
-        self.walk("", |found| strangers += u64::from(matches!(found, Found::Stranger)))?;
+        self.walk("", |found| strangers += u64::from(matches!(found, Found::Stranger { .. })))?;
         Ok(strangers)
     }
 
@@ -593,6 +622,7 @@ mod tests {
     fn a_new_vault_takes_only_an_empty_directory() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("lost+found")).unwrap();
+        fs::write(directory.path().join(".strongroom-7-0.part"), "half").unwrap();
         Local::create(directory.path()).unwrap();
         fs::write(directory.path().join(".hidden"), "").unwrap();
         assert!(matches!(Local::create(directory.path()), Err(Error::NotEmpty { .. })));
@@ -671,6 +701,23 @@ mod tests {
         fs::write(store.path.join("a/.strongroom-1-0.part"), "").unwrap();
         assert_eq!(store.list("").unwrap(), [Listed { name: name("a/1"), bytes: 1 }]);
         assert_eq!(store.strangers().unwrap(), 3);
+    }
+
+    #[test]
+    fn what_systems_leave_on_a_drive_is_told_from_files_of_people() {
+        let (_directory, store) = new();
+        store.put(&name("a/1"), b"x").unwrap();
+        for of_system in [".DS_Store", "a/.strongroom-1-0.part"] {
+            fs::write(store.path.join(of_system), "").unwrap();
+        }
+        fs::create_dir_all(store.path.join("lost+found/x")).unwrap();
+        fs::create_dir(store.path.join("empty")).unwrap();
+        assert!(!store.holds_other_files().unwrap());
+        for of_people in ["harbour photo.jpg", "a/.hidden", "empty/Größe"] {
+            fs::write(store.path.join(of_people), "").unwrap();
+            assert!(store.holds_other_files().unwrap(), "{of_people}");
+            fs::remove_file(store.path.join(of_people)).unwrap();
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::vault::header::NewObject;
 use crate::vault::header::SignedHeader;
 use crate::vault::history;
 use crate::vault::name::Place;
+use crate::vault::name::first8;
 use crate::vault::namer::Namer;
 use crate::vault::pins::PINS_BYTES_MAX;
 use crate::vault::pins::Pins;
@@ -476,6 +477,7 @@ impl DeviceVault {
             body,
             objects,
         };
+        self.complete_newest()?;
         let signed = header.sign(&self.keys.signing);
         let head = Head { device: self.keys.device, seq: header.seq, digest: signed.digest() };
         self.remember_commit(&fingerprint, &signed)?;
@@ -494,6 +496,17 @@ impl DeviceVault {
         self.save_pins()?;
         let receipt = Receipt::new(fingerprint.vault_id(), self.log.head(), &head);
         Ok(Committed { head, receipt })
+    }
+
+    /// Puts what a run that was cut off left undone at its very end: the second copy of the device's newest
+    /// header, or of the newest record, which may be the one that made the device one.
+    fn complete_newest(&self) -> Result<(), Error> {
+        let log = self.log.head();
+        let record = Place::Record { seq: log.seq, digest: first8(&log.digest) };
+        fetch::complete(&*self.store, &record.name(), &log.digest)?;
+        let Some(head) = self.head else { return Ok(()) };
+        let header = Place::Header { device: head.device, seq: head.seq, digest: first8(&head.digest) };
+        fetch::complete(&*self.store, &header.name(), &head.digest)
     }
 
     fn remember_commit(&self, fingerprint: &Fingerprint, signed: &SignedHeader) -> Result<(), Error> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::crypto::digest;
+use crate::id::Digest;
 use crate::id::ObjectName;
 use crate::store;
 use crate::store::Store;
@@ -54,6 +56,29 @@ pub fn put_twice(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Puts the copy that is missing of an object that was cut off between its two; `digest` is that of all
+/// its bytes. Where both copies are there, or none, nothing is done.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn complete(store: &dyn Store, name: &ObjectName, digest: &Digest) -> Result<(), Error> {
+    let second = name.second();
+    let (there, missing, bytes_max) = match (store.size(name), store.size(&second)) {
+        (Ok(size), Err(store::Error::Missing { .. })) => (name, &second, size),
+        (Err(store::Error::Missing { .. }), Ok(size)) => (&second, name, size),
+        _ => return Ok(()),
+    };
+    let bytes = store.get(there, bytes_max)?;
+    if digest::digest(&bytes) != *digest {
+        // Damage, and nothing that a run left: `verify` tells of it.
+        return Ok(());
+    }
+    match store.put(missing, &bytes) {
+        Err(store::Error::Exists { .. }) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// All names below `prefix`, in first copy or second.

@@ -15,6 +15,7 @@ use crate::id::Epoch;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
 use crate::id::VaultId;
+use crate::store;
 use crate::store::Store;
 use crate::store::state::StateDir;
 use crate::vault::authority::Log;
@@ -151,12 +152,12 @@ impl NewVault {
 
     /// Puts the vault into an empty store and enrols `device` in it, by the way any device joins.
     ///
-    /// A vault that was begun there and never finished is given up first: its first record goes, and
-    /// without one the slot tables and rings that it may have left are nothing. Of two who make a vault
-    /// in one place at the same moment, one at most gets it.
+    /// A vault that was begun there and never finished is given up first: its records go, and without
+    /// them the slot tables and rings that it may have left are nothing; they go once this vault stands.
+    /// Of two who make a vault in one place at the same moment, one at most gets it.
     ///
     /// # Errors
-    /// [`Error::VaultExists`]; [`Error::Store`]; [`Error::State`].
+    /// As [`left_behind`]; [`Error::State`].
     pub fn put(
         self,
         store: &Arc<dyn Store>,
@@ -164,11 +165,10 @@ impl NewVault {
         state: &StateDir,
         now: u64,
     ) -> Result<Log, Error> {
-        match Log::load(&**store, None) {
-            Err(Error::NoVault { .. }) => {}
-            Err(Error::Unfinished { .. }) => give_up_unfinished(&**store)?,
-            Err(Error::Store(error)) => return Err(Error::Store(error)),
-            _ => return Err(Error::VaultExists { place: store.place() }),
+        let left = left_behind(&**store)?;
+        // The newest first: whatever is left of them begins with GENESIS, and can be given up again.
+        for record in left.iter().rev().filter(|name| is_record(name)) {
+            withdraw(&**store, record)?;
         }
         // The device's key first: without it the vault would name a device that nobody has.
         device.save(&self.fingerprint, state)?;
@@ -183,7 +183,8 @@ impl NewVault {
             withdraw(&**store, &first)?;
             return Err(Error::VaultExists { place: store.place() });
         }
-        fetch::put_twice(&**store, &record_name(1, &self.keys_record), self.keys_record.bytes())?;
+        let second = record_name(1, &self.keys_record);
+        fetch::put_twice(&**store, &second, self.keys_record.bytes())?;
         let mut log = Log::load(&**store, Some(&self.fingerprint))?;
 
         let hedge = hedge(&self.fingerprint, &self.admin_key);
@@ -208,17 +209,63 @@ impl NewVault {
                 message,
             })
         })?;
+        let head = log.head();
+        let third = Place::Record { seq: head.seq, digest: first8(&head.digest) }.name();
+        let own = [first, second, third];
+        // Until the device was added, somebody else may still have given this vault up.
+        if fetch::list_both(&**store, "a/")? != own {
+            own.iter().rev().try_for_each(|record| withdraw(&**store, record))?;
+            return Err(Error::VaultExists { place: store.place() });
+        }
         device::pin(device, &log, state)?;
+        let kept = |left: &ObjectName| {
+            *left == name || *left == fetch::readme() || self.objects.iter().any(|(name, _)| name == left)
+        };
+        for left in left.iter().filter(|left| !is_record(left) && !kept(left)) {
+            // The vault stands. What can't be removed is nothing to it, and `verify` counts it.
+            let _ = withdraw(&**store, left);
+        }
         Ok(log)
     }
 }
 
-/// Removes the records of a vault that has no keys, so that another can be made in its place.
-fn give_up_unfinished(store: &dyn Store) -> Result<(), Error> {
-    for name in fetch::list_both(store, "a/")? {
-        withdraw(store, &name)?;
+/// What is in the way of a new vault and may go: the objects, by the names of their first copies, of one
+/// that was begun here and never got as far as its first device. An empty store has none.
+///
+/// # Errors
+/// [`Error::VaultExists`] if there is a vault, or what may be left of one; [`Error::Store`] with
+/// [`store::Error::NotEmpty`] if other objects are there, or if the store can't be read.
+pub fn left_behind(store: &dyn Store) -> Result<Vec<ObjectName>, Error> {
+    let names = fetch::list_both(store, "")?;
+    let names: Vec<_> = names.into_iter().filter(|name| !name.as_str().starts_with(fetch::SECOND)).collect();
+    let is_begun = names.iter().all(|name| is_of_beginning(store, name));
+    match Log::load(store, None) {
+        Err(Error::NoVault { .. } | Error::Unfinished { .. }) if is_begun => Ok(names),
+        Ok(log) if is_begun && log.devices().is_empty() => Ok(names),
+        Err(Error::NoVault { place }) => Err(store::Error::NotEmpty { place }.into()),
+        Err(Error::Store(error)) => Err(error.into()),
+        _ => Err(Error::VaultExists { place: store.place() }),
     }
-    Ok(())
+}
+
+/// Whether an object is one that [`NewVault::put`] puts before a vault has its first device.
+fn is_of_beginning(store: &dyn Store, name: &ObjectName) -> bool {
+    match Place::parse(name) {
+        Some(Place::Readme) => {
+            [name.clone(), name.second()].iter().all(|copy| match store.get(copy, README_TEXT.len() as u64) {
+                Ok(bytes) => bytes == README_TEXT.as_bytes(),
+                Err(error) => matches!(error, store::Error::Missing { .. }),
+            })
+        }
+        Some(Place::SlotTable { generation, .. } | Place::Ring { generation, .. }) => generation == 1,
+        Some(Place::Record { seq, .. }) => seq < 2,
+        Some(Place::Message { .. }) => true,
+        _ => false,
+    }
+}
+
+fn is_record(name: &ObjectName) -> bool {
+    matches!(Place::parse(name), Some(Place::Record { .. }))
 }
 
 #[cfg(test)]
@@ -245,5 +292,35 @@ mod tests {
         assert_ne!(log.fingerprint().0, genesis.digest().0);
         assert_eq!(Log::load(&*store, None).unwrap().head(), log.head());
         assert!(matches!(make(&store, folder.path()), Err(Error::VaultExists { .. })));
+    }
+
+    #[test]
+    fn where_anything_else_lies_no_vault_is_made_and_nothing_is_touched() {
+        let (_, genesis) = crate::vault::testing::genesis();
+        let first = record_name(0, &genesis).to_string();
+        let whole = README_TEXT.as_bytes();
+        let cases: [&[(&str, &[u8])]; 6] = [
+            &[("README.txt", b"my notes")],
+            &[("README.txt", whole), ("2/README.txt", b"my notes")],
+            &[("README.txt", whole), ("k/photo.jpg", b"x")],
+            &[("README.txt", whole), ("photo.jpg", b"x")],
+            &[("README.txt", whole), ("r/00000002-0011223344556677.read", b"x")],
+            // The log of a vault that lost all but its first record.
+            &[(&first, genesis.bytes()), ("q/00112233445566778899aabbccddeeff-0011223344556677", b"x")],
+        ];
+        for objects in cases {
+            let memory = Arc::new(Memory::new());
+            let store: Arc<dyn Store> = Arc::<Memory>::clone(&memory);
+            for (name, bytes) in objects {
+                store.put(&ObjectName::parse(name).unwrap(), bytes).unwrap();
+            }
+            let before = memory.snapshot();
+            let folder = tempfile::tempdir().unwrap();
+            let refused = make(&store, folder.path()).err().unwrap();
+            let is_refused =
+                matches!(refused, Error::VaultExists { .. } | Error::Store(store::Error::NotEmpty { .. }));
+            assert!(is_refused, "{refused}");
+            assert!(memory.snapshot() == before, "{objects:?}");
+        }
     }
 }

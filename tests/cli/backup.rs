@@ -1,5 +1,6 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::bench::Bench;
 use crate::bench::tree;
@@ -346,4 +347,23 @@ fn the_vault_and_the_state_of_this_machine_are_never_in_a_snapshot() {
     for secret in ["device.key", "README.txt"] {
         assert!(!listed.out.contains(secret), "{}", listed.out);
     }
+}
+
+#[test]
+fn a_list_that_others_can_change_is_not_followed_and_how_to_mend_it_is_said() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"a");
+    bench.write("list", b"source\n");
+    let chmod =
+        |mode| std::fs::set_permissions(bench.path("list"), std::fs::Permissions::from_mode(mode)).unwrap();
+    for option in ["--exclude-file", "--iexclude-file", "--files-from", "--files-from-raw"] {
+        for mode in [0o664, 0o646] {
+            chmod(mode);
+            bench.run(&["backup", "source", option, "list"]).ends(26).complains(
+                "error: list can be changed by other users\n  hint: take that right away: chmod go-w list\n",
+            );
+        }
+    }
+    chmod(0o644);
+    bench.run(&["backup", "--files-from", "list"]).ends(0);
 }

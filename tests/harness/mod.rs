@@ -3,6 +3,12 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+#[path = "../samples/mod.rs"]
+mod samples;
+
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use samples::noise;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,4 +180,18 @@ pub fn describe(root: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

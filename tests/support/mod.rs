@@ -3,6 +3,12 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+#[path = "../samples/mod.rs"]
+mod samples;
+
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use samples::noise;
+
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -112,21 +118,6 @@ impl Item {
         self.link_group = Some([group; 16]);
         self
     }
-}
-
-/// Bytes that don't compress, the same for the same seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        // Source: xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators".
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 pub fn path(text: &str) -> TreePath {
