@@ -262,6 +262,56 @@ fn a_damaged_object_keeps_its_epochs_secrets_and_all_others_are_sealed_anew() {
 }
 
 #[test]
+fn a_restore_that_began_before_goes_on_after_everything_has_moved() {
+    use strongroom::task::browse;
+    let (site, store) = in_memory();
+    let source = site.home.path().join("source");
+    write_source(&source, 1);
+    site.backup(&source).unwrap();
+    let vault = site.unlock();
+    let listing = browse::snapshots(&vault);
+    let latest = browse::Which::parse("latest").unwrap();
+    let listed = browse::choose(&listing.snapshots, &latest, &browse::Filters::default()).unwrap();
+    // One reader that has read something already, one that has read nothing but the body.
+    let readers = [browse::reader(&vault, listed).unwrap(), browse::reader(&vault, listed).unwrap()];
+    let subpath = source.canonicalize().unwrap();
+    let subpath = subpath.to_str().unwrap().trim_start_matches('/');
+    let path = |below: &str| {
+        strongroom::tree::path::TreePath::parse(format!("{subpath}{below}").as_bytes()).unwrap()
+    };
+    let dump = |reader| {
+        let browse::At::Entry(entry) = browse::entry_at(reader, &path("/letter")).unwrap() else { panic!() };
+        let mut bytes = Vec::new();
+        browse::dump(reader, &entry, &mut bytes).map(|()| bytes)
+    };
+    let letter = dump(&readers[0]).unwrap();
+    // Twice: the second time the epoch that it moved to is new to the readers as well.
+    for round in 0..2 {
+        rotate(&mut site.unlock());
+        assert!(is_complete(&run(&mut site.unlock(), &Silent).unwrap()));
+        for (number, reader) in readers.iter().enumerate() {
+            assert!(dump(reader).unwrap() == letter, "round {round}, reader {number}");
+            let target = site.home.path().join(format!("target {round} {number}"));
+            let options = strongroom::task::restore::Options {
+                subpath: path(""),
+                ..strongroom::task::restore::Options::default()
+            };
+            let restored = strongroom::task::restore::restore(reader, &target, &options, &Silent).unwrap();
+            assert_eq!((restored.damaged_count, restored.problems), (0, 0), "round {round}, reader {number}");
+            assert_eq!(describe(&target), describe(&source));
+        }
+    }
+    // What is gone is gone: nobody looks for it for ever.
+    for listed in store.list("p/").unwrap() {
+        store.remove(&listed.name).unwrap();
+    }
+    assert!(matches!(
+        browse::reader(&site.unlock(), listed),
+        Err(Error::Vault(error::Error::Missing { .. }))
+    ));
+}
+
+#[test]
 fn a_reader_re_encrypts_nothing() {
     let (site, _) = in_memory();
     let mut owner = site.unlock();

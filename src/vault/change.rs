@@ -4,6 +4,8 @@
 //! commit. So whenever this is cut off, the old generation rules or the new one does, never neither. What
 //! the old generation needed is removed only after that.
 
+use std::sync::Mutex;
+
 use crate::crypto::derive::derive;
 use crate::crypto::digest;
 use crate::crypto::kem::KemSecretKey;
@@ -430,6 +432,7 @@ impl Vault {
         self.ring = new.ring;
         self.admin = Some(new.admin);
         self.opened.root = new.root;
+        self.newer = Mutex::new(None);
     }
 
     /// Appends a record to the log; `build` is asked what it says, on top of what stands.

@@ -29,6 +29,8 @@ mod testing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use crate::crypto::digest;
 use crate::crypto::kem::KemSecretKey;
@@ -43,7 +45,9 @@ use crate::seal::pseal;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Opener;
 use crate::store::Store;
+use crate::vault::authority::Current;
 use crate::vault::authority::Log;
+use crate::vault::authority::LogHead;
 use crate::vault::authority::damaged;
 use crate::vault::body::Body;
 use crate::vault::error::Error;
@@ -54,6 +58,7 @@ use crate::vault::index::Index;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::namer::Namer;
+use crate::vault::pins::Pins;
 use crate::vault::ring::AdminRing;
 use crate::vault::ring::EpochKeys;
 use crate::vault::ring::RING_BYTES_MAX;
@@ -133,10 +138,24 @@ impl LockedVault {
     /// # Errors
     /// [`Error::WrongKey`], [`Error::NoSlotForKey`], [`Error::ExpensiveKdf`]; [`Error::Missing`] or
     /// [`Error::Damaged`] naming slot table or ring.
-    pub fn unlock(self, way: &Way) -> Result<Vault, Error> {
-        let (table, name) = self.slot_table()?;
+    pub fn unlock(mut self, way: &Way) -> Result<Vault, Error> {
+        let (table, name) = match self.slot_table() {
+            // The keys may have changed since the log was read, and with them table and rings.
+            Err(error @ Error::Missing { .. }) if !self.read_on()? => return Err(error),
+            Err(Error::Missing { .. }) => self.slot_table()?,
+            result => result?,
+        };
         let opened = table.unlock(&self.log.fingerprint(), &name, way)?;
         self.open_rings(table, opened)
+    }
+
+    /// Reads the log anew; true if it has gone on.
+    fn read_on(&mut self) -> Result<bool, Error> {
+        let log = Log::load(&*self.store, Some(&self.log.fingerprint()))?;
+        Pins::new(&self.log).check_log(&log)?;
+        let has_gone_on = log.head() != self.log.head();
+        self.log = log;
+        Ok(has_gone_on)
     }
 
     /// Opens the rings with what a slot gave.
@@ -155,7 +174,7 @@ impl LockedVault {
             }
         };
         let secrets = epoch_secrets(&ring);
-        Ok(Vault { locked: self, table, ring, admin, opened, secrets })
+        Ok(Vault { locked: self, table, ring, admin, opened, secrets, newer: Mutex::new(None) })
     }
 
     /// A device's verified chain.
@@ -175,6 +194,8 @@ pub struct Vault {
     admin: Option<AdminRing>,
     opened: OpenedSlot,
     secrets: HashMap<Epoch, KemSecretKey>,
+    /// The same vault read anew, since an object was no longer where this one's log says.
+    newer: Mutex<Option<Arc<Vault>>>,
 }
 
 impl Vault {
@@ -264,6 +285,57 @@ impl Vault {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Newer`] naming it.
     pub fn whole_object(&self, device: DeviceId, located: &Located, kind: Kind) -> Result<Vec<u8>, Error> {
+        self.follow(device, located, |vault, located| vault.whole_object_there(device, located, kind))
+    }
+
+    /// Reads an object, or a part of it, wherever it is by now.
+    ///
+    /// Objects move while somebody reads, as re-encryption and pruning go on beside it: whoever meets a
+    /// missing name reads the log again, and then looks where that says.
+    ///
+    /// # Errors
+    /// What `read` says; [`Error::Missing`] if the log has not gone on either.
+    fn follow<T>(
+        &self,
+        device: DeviceId,
+        located: &Located,
+        read: impl Fn(&Self, &Located) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = match &newer {
+            None => read(self, located),
+            Some(newer) => newer.relocate(device, located).and_then(|located| read(newer, &located)),
+        };
+        let Err(error @ Error::Missing { .. }) = first else { return first };
+        let known = newer.as_deref().unwrap_or(self).log().head();
+        match self.renewed(known)? {
+            None => Err(error),
+            Some(newer) => read(&newer, &newer.relocate(device, located)?),
+        }
+    }
+
+    /// This vault read anew, if its log has gone on beyond `known`.
+    fn renewed(&self, known: LogHead) -> Result<Option<Arc<Self>>, Error> {
+        // One thread reads, the others wait for what it finds.
+        let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = |vault: &Arc<Self>| vault.log().head() != known;
+        if newer.as_ref().is_none_or(|newer| !is_newer(newer)) {
+            *newer = Some(Arc::new(self.reloaded()?));
+        }
+        Ok(newer.clone().filter(is_newer))
+    }
+
+    /// Where an object is by this log.
+    fn relocate(&self, device: DeviceId, located: &Located) -> Result<Located, Error> {
+        match self.log().current(device, located.listed, located.length) {
+            Current::Object(name, length) => Ok(Located { name, length, ..*located }),
+            Current::Purged => {
+                Err(Error::Missing { name: Place::Pack { device, digest: located.name }.name() })
+            }
+        }
+    }
+
+    fn whole_object_there(&self, device: DeviceId, located: &Located, kind: Kind) -> Result<Vec<u8>, Error> {
         let name = Place::Pack { device, digest: located.name }.name();
         let object = whole_object_bytes(self.store(), &name, located)?;
         let (expected, secret, psk) = self.expect(&name, device, kind, &object)?;
