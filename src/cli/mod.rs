@@ -5,6 +5,7 @@ pub mod args;
 pub mod failure;
 pub mod open;
 pub mod progress;
+pub mod qr;
 pub mod render;
 pub mod secrets;
 
