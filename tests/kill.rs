@@ -6,6 +6,7 @@
 mod harness;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
@@ -24,6 +25,39 @@ fn ends_well(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{:?}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// The last line of what a run said.
+fn summary(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap())
+        .unwrap()
+}
+
+/// The lengths of the packs that stand whole in the vault. Indexes and bodies are far shorter here.
+fn packs(home: &Path) -> Vec<u64> {
+    let mut folders = vec![home.join("vault/p")];
+    let mut lengths = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let about = entry.metadata().unwrap();
+            if about.is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name().len() == 62 && about.len() > 1 << 20 {
+                lengths.push(about.len());
+            }
+        }
+    }
+    lengths
+}
+
+fn backup_stream(home: &Path, bytes: &[u8]) -> serde_json::Value {
+    let mut command = program(home);
+    command.args(["backup", "--stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = running.wait_with_output().unwrap();
+    assert!(output.status.success());
+    summary(&output)
 }
 
 fn snapshots(home: &Path) -> usize {
@@ -119,4 +153,48 @@ fn an_init_killed_at_any_object_can_be_run_again_and_the_vault_is_whole() {
         assert_eq!(snapshots(home), 1);
     }
     assert!(finished > 0, "at the end the program had finished before it was killed");
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_never_sent_again() {
+    /// A pack of data that doesn't compress, with its padding.
+    const PACK_BYTES: u64 = 10 << 20;
+    let bytes = noise(7, 60_000_000);
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [whole, cut] = folders.each_ref().map(|folder| folder.path());
+    for home in [whole, cut] {
+        ends_well(program(home).args(["init", "--recovery-code-out"]).arg(home.join("code")));
+    }
+    let number = |summary: &serde_json::Value, name: &str| summary[name].as_u64().unwrap();
+    let uninterrupted = number(&backup_stream(whole, &bytes), "data_added_packed");
+    assert!(uninterrupted > 60_000_000);
+
+    for (given, packs_wanted) in [(25_000_000, 1), (45_000_000, 3)] {
+        // The program waits for what this pipe doesn't give, until it is killed.
+        let mut command = program(cut);
+        command.args(["backup", "--stdin"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut running = command.spawn().unwrap();
+        let mut pipe = running.stdin.take().unwrap();
+        pipe.write_all(&bytes[..given]).unwrap();
+        while packs(cut).len() < packs_wanted {
+            std::thread::yield_now();
+            assert!(running.try_wait().unwrap().is_none(), "it ended by itself");
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+    }
+    assert_eq!(snapshots(cut), 0);
+    let (acknowledged, sent) = (packs(cut).len() as u64, packs(cut).iter().sum::<u64>());
+    assert!((3..=5).contains(&acknowledged), "{acknowledged}");
+
+    let next = backup_stream(cut, &bytes);
+    let report = summary(&ends_well(program(cut).args(["verify", "--read-all"])));
+    // Of each run that was killed, one pack may have been put and not written down.
+    let (resumed, strays) = (number(&next, "resumed_packs"), number(&report, "stray_objects"));
+    assert!(strays <= 2, "{report}");
+    assert_eq!(resumed + strays, acknowledged, "{next} {report}");
+    let all = sent + number(&next, "data_added_packed") - number(&report, "stray_bytes");
+    assert!(all.abs_diff(uninterrupted) < PACK_BYTES, "{all} and {uninterrupted}");
+    ends_well(program(cut).args(["dump", "latest", "stdin", "--target"]).arg(cut.join("dumped")));
+    assert!(fs::read(cut.join("dumped")).unwrap() == bytes);
 }

@@ -38,7 +38,7 @@ const DOORS: [(&str, &str); 17] = [
     ("qrcodegen", "cli/qr.rs"),
     ("rayon", "task/"),
     ("zstd", "pack/compress.rs"),
-    ("walkdir", "tree/walk.rs"),
+    ("walkdir", "tree/walk/"),
     ("argon2", "crypto/kdf.rs"),
     ("chacha20poly1305", "crypto/aead.rs"),
     ("getrandom", "crypto/random.rs"),

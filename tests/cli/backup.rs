@@ -208,6 +208,88 @@ fn a_command_that_fails_leaves_no_snapshot() {
 }
 
 #[test]
+fn what_nobody_can_read_is_named_and_all_else_is_stored() {
+    let bench = Bench::with_vault();
+    bench.write("source/open", b"x");
+    // A process's memory begins with nothing: not even a superuser reads it from there.
+    let run = bench.run(&["backup", "source", "/proc/self/mem"]).ends(3);
+    assert!(run.out.contains("snapshot  ID\n"), "{}", run.out);
+    assert!(run.err.contains("/mem could not be "), "{}", run.err);
+    assert!(
+        run.err.contains("error: 1 entry could not be read; the snapshot holds everything else\n"),
+        "{}",
+        run.err
+    );
+    bench.keyed(&["dump", "latest", &bench.inner("source/open"), "-q"]).ends(0).says("x");
+}
+
+#[test]
+fn two_runs_of_one_device_do_not_add_at_once() {
+    let bench = Bench::with_vault();
+    bench.write("source/a", b"alpha");
+    let state = bench.path("home/.local/state/strongroom");
+    bench.run(&["backup", "source"]).ends(0);
+    let locks: Vec<_> = tree(&state).into_iter().filter(|(path, _)| path.ends_with("lock")).collect();
+    assert_eq!(locks.len(), 1);
+    let held = std::fs::File::options().append(true).open(state.join(&locks[0].0)).unwrap();
+    held.try_lock().unwrap();
+    let before = tree(&bench.path("vault"));
+    let run = bench.run(&["backup", "source"]).ends(11).says("");
+    assert!(run.err.starts_with("error: another run of this device is at work (DIR/home/"), "{}", run.err);
+    assert!(run.err.contains("/lock)\n  hint: wait until it is done"), "{}", run.err);
+    assert_eq!(tree(&bench.path("vault")), before);
+    drop(held);
+    bench.run(&["backup", "source"]).ends(0);
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_older_snapshots_whole() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("vault")).unwrap();
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(12_000_000)
+    .collect();
+    bench.write("large", &noise);
+    bench.write("small", b"small");
+    // A small disk of our own, in a namespace of our own: it goes with the last process in it.
+    let script = r#"
+        mount -t tmpfs -o size=6m tmpfs vault || exit 99
+        "$0" init --key-file key --recovery-code-out code >/dev/null || exit 1
+        "$0" backup small >/dev/null || exit 2
+        "$0" backup small large; echo "ended with $?"
+        "$0" verify --read-all --key-file key >/dev/null; echo "verified with $?"
+        "$0" dump latest "$PWD/small" --key-file key -q; echo
+        rm large; echo more >large
+        "$0" backup small large >/dev/null; echo "then $?"
+    "#;
+    let run = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_strongroom")])
+        .current_dir(bench.path(""))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", bench.path("home"))
+        .env("STRONGROOM_VAULT", bench.path("vault"))
+        .output();
+    let Ok(run) = run else {
+        eprintln!("skipped: there is no unshare");
+        return;
+    };
+    let (out, err) =
+        (bench.normal(&String::from_utf8_lossy(&run.stdout)), String::from_utf8_lossy(&run.stderr));
+    if out.is_empty() && !err.contains("strongroom") && [Some(99), Some(1)].contains(&run.status.code()) {
+        eprintln!("skipped: no file system can be mounted here: {err}");
+        return;
+    }
+    assert_eq!(out, "ended with 1\nverified with 0\nsmall\nthen 0\n", "{err}");
+    assert!(err.contains("error: there is no room left for object p/"), "{err}");
+    assert!(err.contains("hint: make room on the vault's disk"), "{err}");
+}
+
+#[test]
 fn what_cannot_be_read_is_named_and_all_else_is_stored() {
     let bench = Bench::with_vault();
     bench.write("source/open", b"x");

@@ -1,0 +1,178 @@
+//! What can be read of a group of names at once, without a thought for their order.
+
+use crate::chunk::cut::Cutter;
+use crate::id::Digest;
+use crate::pack::packer::ChunkKind;
+use crate::task::backup::files::Hash;
+use crate::task::backup::files::Known as KnownFile;
+use crate::task::backup::read::INLINE_BYTES_MAX;
+use crate::task::backup::read::SMALL_FILE_BYTES;
+use crate::task::backup::read::outlet::reference;
+use crate::tree::entry::ChunkRef;
+use crate::tree::entry::DataRun;
+use crate::tree::entry::Xattr;
+use crate::tree::path::Name;
+use crate::tree::walk;
+use crate::tree::walk::SourceDir;
+use crate::tree::walk::SourceFile;
+use crate::tree::walk::SourceKind;
+use crate::tree::walk::Stat;
+use crate::vault::namer::Namer;
+
+/// How much of a file is read that has more than it says, as those of `/proc` do, which say 0.
+const UNTOLD_BYTES_MAX: usize = 64 << 10;
+
+/// What was found under a name, before anything of it is read.
+pub(super) struct Examined {
+    pub(super) name: Name,
+    pub(super) hash: Hash,
+    pub(super) stat: Stat,
+    /// What the last snapshot had, if that still holds.
+    pub(super) known: Option<KnownFile>,
+    /// The content that it had there, if the file is read all the same.
+    pub(super) before: Option<Digest>,
+}
+
+/// What reading gave.
+pub(super) enum Loaded {
+    /// A file taken over, or one to be read piece by piece.
+    Later,
+    Small(Box<SmallFile>),
+    Other {
+        target: Option<Box<[u8]>>,
+        xattrs: Result<Vec<Xattr>, walk::Error>,
+    },
+    Failed(walk::Error),
+}
+
+pub(super) struct SmallFile {
+    pub(super) stat: Stat,
+    pub(super) bytes: Vec<u8>,
+    pub(super) chunks: Vec<ChunkRef>,
+    pub(super) sparse: Option<Box<[DataRun]>>,
+    pub(super) xattrs: Result<Vec<Xattr>, walk::Error>,
+    pub(super) changed: bool,
+}
+
+impl Examined {
+    /// How many bytes of memory reading it whole takes.
+    pub(super) fn bytes_read_whole(&self) -> u64 {
+        let whole =
+            self.stat.kind == SourceKind::File && self.known.is_none() && self.stat.size <= SMALL_FILE_BYTES;
+        if whole { self.stat.size } else { 0 }
+    }
+}
+
+/// Reads what can be read beside others.
+pub(super) fn load(directory: &SourceDir, file: &Examined, namer: &Namer, cutter: &Cutter) -> Loaded {
+    let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
+    match file.stat.kind {
+        SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
+        SourceKind::File => load_small(directory, file, namer, cutter).unwrap_or_else(Loaded::Failed),
+        SourceKind::Directory | SourceKind::Socket | SourceKind::Unknown => other(None, Ok(Vec::new())),
+        SourceKind::Symlink
+        | SourceKind::Fifo
+        | SourceKind::CharDevice { .. }
+        | SourceKind::BlockDevice { .. } => {
+            let held = match directory.hold(&file.name, &file.stat) {
+                Ok(held) => held,
+                Err(error) => return Loaded::Failed(error),
+            };
+            let target = match file.stat.kind {
+                SourceKind::Symlink => match held.read_link() {
+                    Ok(target) => Some(target),
+                    Err(error) => return Loaded::Failed(error),
+                },
+                _ => None,
+            };
+            other(target, held.xattrs())
+        }
+    }
+}
+
+fn load_small(
+    directory: &SourceDir,
+    file: &Examined,
+    namer: &Namer,
+    cutter: &Cutter,
+) -> Result<Loaded, walk::Error> {
+    let opened = directory.open_file(&file.name, &file.stat)?;
+    let mut stat = *opened.stat();
+    let mut sparse = opened.data_runs()?;
+    let mut source = RunReader::new(&opened, sparse.as_deref());
+    let expected = usize::try_from(stat.size.min(SMALL_FILE_BYTES)).unwrap_or(0);
+    // One byte more than there should be: a file that grew is noticed without another call.
+    let mut bytes = vec![0; expected + 1];
+    let (mut filled, mut is_cut) = (0, false);
+    loop {
+        if filled == bytes.len() {
+            if filled > UNTOLD_BYTES_MAX.max(expected) {
+                // It grows under our hands. This much is kept; a log is complete up to here.
+                is_cut = true;
+                break;
+            }
+            bytes.resize(UNTOLD_BYTES_MAX.max(expected) + 1, 0);
+        }
+        match source.read(&mut bytes[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    let short = source.is_short();
+    if short {
+        sparse = None;
+    }
+    if sparse.is_none() {
+        stat.size = filled as u64;
+    }
+    let changed = short || is_cut || opened.examine().is_ok_and(|now| !now.is_unchanged(opened.stat()));
+    let xattrs = opened.xattrs();
+    let mut chunks = Vec::new();
+    if bytes.len() > INLINE_BYTES_MAX {
+        let mut rest = &bytes[..];
+        while let Some(length) = cutter.next(rest, true) {
+            let (chunk, after) = rest.split_at(length);
+            chunks.push(reference(namer.name(ChunkKind::Data, chunk), length));
+            rest = after;
+        }
+    }
+    Ok(Loaded::Small(Box::new(SmallFile { stat, bytes, chunks, sparse, xattrs, changed })))
+}
+
+/// Reads a file from its start to its end, or its runs of data one after the other.
+pub(super) struct RunReader<'a> {
+    file: &'a SourceFile,
+    runs: Option<&'a [DataRun]>,
+    at: u64,
+    short: bool,
+}
+
+impl<'a> RunReader<'a> {
+    pub(super) fn new(file: &'a SourceFile, runs: Option<&'a [DataRun]>) -> Self {
+        Self { file, runs, at: 0, short: false }
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, walk::Error> {
+        let Some(runs) = &mut self.runs else { return self.file.read(buffer) };
+        let Some(run) = runs.first() else { return Ok(0) };
+        let left = usize::try_from(run.length - self.at).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let read = self.file.read_at(&mut buffer[..wanted], run.offset + self.at)?;
+        self.at += read as u64;
+        if read == 0 && wanted > 0 {
+            // Cut short since its runs were found: its holes no longer tell where its bytes were.
+            self.short = true;
+            self.runs = Some(&[]);
+        } else if self.at == run.length {
+            self.at = 0;
+            self.runs = runs.get(1..);
+        }
+        Ok(read)
+    }
+
+    /// Whether the file ended before its last run did.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
+}

@@ -1,0 +1,89 @@
+//! Chunks on their way out of the walk: what is new goes into blocks, what is known is relied on.
+
+use std::sync::mpsc::SyncSender;
+
+use crate::id::ChunkId;
+use crate::pack::packer::Blocker;
+use crate::pack::packer::ChunkKind;
+use crate::pack::packer::RawBlock;
+use crate::task::backup::known::Known;
+use crate::task::error::Error;
+use crate::tree::entry::ChunkRef;
+use crate::tree::entry::Content;
+use crate::tree::node::ListBuilder;
+use crate::tree::node::NodeKind;
+use crate::vault::namer::Namer;
+
+/// Chunks on their way: what is new goes into blocks, what is known is relied on.
+pub(super) struct Outlet<'a> {
+    pub(super) namer: &'a Namer,
+    pub(super) known: &'a mut Known,
+    pub(super) blocks: SyncSender<RawBlock>,
+    pub(super) data: Blocker,
+    pub(super) nodes: Blocker,
+    pub(super) bytes_new: u64,
+    /// Trees of the directories that lead to the sources, if it isn't known yet whether they are needed.
+    pub(super) held_back: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
+    pub(super) holds_back: bool,
+}
+
+impl Outlet<'_> {
+    pub(super) fn take(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
+        if self.known.uses(&id) {
+            return Ok(());
+        }
+        self.known.expect(&id);
+        self.bytes_new += bytes.len() as u64;
+        let blocker = if kind == ChunkKind::Data { &mut self.data } else { &mut self.nodes };
+        match blocker.add(id, kind, bytes)? {
+            Some(block) => self.send(block),
+            None => Ok(()),
+        }
+    }
+
+    /// If the other half has ended, it has an error to tell, and this one's doesn't matter.
+    pub(super) fn send(&self, block: RawBlock) -> Result<(), Error> {
+        self.blocks.send(block).map_err(|_| Error::Interrupted)
+    }
+
+    pub(super) fn node(&mut self, kind: NodeKind, bytes: &[u8]) -> Result<ChunkRef, Error> {
+        let kind = match kind {
+            NodeKind::Tree => ChunkKind::Tree,
+            NodeKind::List => ChunkKind::List,
+        };
+        let reference = reference(self.namer.name(kind, bytes), bytes.len());
+        if self.holds_back {
+            self.held_back.push((kind, reference.id, bytes.to_vec()));
+        } else {
+            self.take(kind, reference.id, bytes)?;
+        }
+        Ok(reference)
+    }
+
+    pub(super) fn content(&mut self, refs: &[ChunkRef]) -> Result<Content, Error> {
+        let mut list = ListBuilder::new();
+        for reference in refs {
+            list.add(*reference, &mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?;
+        }
+        Ok(list.finish(&mut |kind, bytes: Vec<u8>| self.node(kind, &bytes))?)
+    }
+
+    /// Hands on what was held back.
+    pub(super) fn release(&mut self) -> Result<(), Error> {
+        for (kind, id, bytes) in std::mem::take(&mut self.held_back) {
+            self.take(kind, id, &bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        for block in [self.data.finish(), self.nodes.finish()].into_iter().flatten() {
+            self.send(block)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn reference(id: ChunkId, length: usize) -> ChunkRef {
+    ChunkRef { id, length: u32::try_from(length).expect("chunks have at most 8 MiB") }
+}
