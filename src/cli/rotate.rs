@@ -1,5 +1,6 @@
 //! `strongroom rotate` and `reencrypt`: new keys for all that is added, then for all that is there.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,6 +19,7 @@ use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Options;
 use crate::task::reencrypt::Summary;
+use crate::tree::path::printable;
 use crate::vault::Vault;
 
 /// Gives the vault new keys: what is added from here on takes them to read.
@@ -133,8 +135,9 @@ pub fn reencrypt_all(
     let summary = reencrypt::reencrypt(vault, &options, &bars)?;
     drop(bars);
     context.pin_quietly(&context.machine()?, vault.locked());
+    let statement = write_statement(context, vault, &summary)?;
     if context.output.json {
-        context.json(&message(vault, &summary))?;
+        context.json(&message(vault, &summary, statement.as_deref()))?;
     }
     let Summary { done, left, kept, ended } = summary;
     let amount = |amount: reencrypt::Amount| {
@@ -161,6 +164,11 @@ pub fn reencrypt_all(
             text(format!(
                 "No object here is readable with keys of epoch {epoch} or before; copies elsewhere are"
             ))?;
+            if let Some(path) = statement {
+                text(format!(
+                    "This is stated and signed in {path}; `strongroom verify --statement` checks it"
+                ))?;
+            }
             Ok(Exit::Done)
         }
         Ended::OutOfTime => {
@@ -181,7 +189,25 @@ pub fn reencrypt_all(
     }
 }
 
-fn message(vault: &Vault, summary: &Summary) -> serde_json::Value {
+/// Keeps a signed statement beside what this machine remembers of the vault, if there is something to state.
+/// A machine that can't keep it loses nothing: the next run states it anew.
+fn write_statement(context: &Context, vault: &Vault, summary: &Summary) -> Result<Option<String>, Failure> {
+    let (Ended::Complete { dropped: Some(epoch) }, 0) = (&summary.ended, summary.kept) else {
+        return Ok(None);
+    };
+    let text = vault.state_older_keys_gone(context.now)?;
+    let state = context.machine()?.vault_state(&vault.log().fingerprint());
+    let name = format!("statement-epoch-{epoch}.txt");
+    match state.replace(&name, text.as_bytes()) {
+        Ok(()) => Ok(Some(printable(state.path().join(name).as_os_str().as_bytes()))),
+        Err(error) => {
+            context.warn(&format!("the statement could not be kept: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+fn message(vault: &Vault, summary: &Summary, statement: Option<&str>) -> serde_json::Value {
     let keys = vault.log().keys();
     json!({
         "message_type": "reencrypted",
@@ -194,5 +220,6 @@ fn message(vault: &Vault, summary: &Summary) -> serde_json::Value {
         "objects_kept_by_store": summary.kept,
         "oldest_epoch": keys.oldest.0,
         "newest_epoch": keys.newest.0,
+        "statement": statement,
     })
 }

@@ -33,9 +33,11 @@ use crate::vault::LockedVault;
 use crate::vault::pins::Pins;
 use crate::vault::read::SnapshotReader;
 use crate::vault::receipt::Receipt;
+use crate::vault::statement::Statement;
 
 /// How many lost files of one finding are printed unless more are asked for.
 const LOST_SHOWN: usize = 20;
+const STATEMENT_HINT: &str = "believe it only of the vault that it names, as its re-encryption wrote it";
 /// How often a vault that changes meanwhile is looked at before its findings are believed.
 const TRIES: usize = 3;
 
@@ -70,6 +72,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "RECEIPT", value_parser = parse_receipt)]
     expect: Vec<Receipt>,
 
+    /// A statement that a re-encryption has signed: does it hold for this vault?
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against_source", "read_all", "read_data_subset"])]
+    statement: Option<PathBuf>,
+
     /// Compare a snapshot with the disk; FOLDER stands for its /, or for the PATH that is named
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["read_all", "read_data_subset"])]
     against_source: Option<PathBuf>,
@@ -82,6 +88,9 @@ pub struct VerifyArgs {
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
     if let Some(folder) = &args.against_source {
         return against_source(context, args, folder);
+    }
+    if let Some(file) = &args.statement {
+        return check_statement(context, file);
     }
     let read = match args.read_data_subset {
         Some(subset) => subset,
@@ -97,6 +106,31 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
         report = check(context, args, &read)?;
     }
     show(context, &report, &read)
+}
+
+/// Holds a signed statement against the vault; takes no key.
+fn check_statement(context: &Context, file: &Path) -> Result<Exit, Failure> {
+    let (locked, _) = context.locked()?;
+    let shown = printable(file.as_os_str().as_bytes());
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::io(shown.clone(), &error))?;
+    let statement = Statement::check(&text, locked.log())
+        .map_err(|refused| Failure::new(Exit::Damaged, format!("{shown}: {refused}")).hint(STATEMENT_HINT))?;
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "statement",
+            "schema": 1,
+            "holds": true,
+            "epoch": statement.epoch.0,
+            "time": render::rfc3339(statement.time),
+        }))?;
+    } else {
+        context.line(&format!(
+            "This vault's authority stated on {} that no object in it is readable with keys of epoch {} or before",
+            render::local_time(statement.time),
+            statement.epoch
+        ))?;
+    }
+    Ok(Exit::Done)
 }
 
 fn check(context: &Context, args: &VerifyArgs, read: &ReadData) -> Result<Report, Failure> {
@@ -149,6 +183,8 @@ fn is_key_given(context: &Context) -> bool {
         || secrets.password_fd.is_some()
         || secrets.key_file.is_some()
         || secrets.recovery_code_file.is_some()
+        || !secrets.card_file.is_empty()
+        || !secrets.identity.is_empty()
 }
 
 // ---- what was found ----------------------------------------------------------------------------

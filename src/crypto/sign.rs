@@ -29,6 +29,8 @@ pub enum SignatureType {
     End,
     /// Who sealed a file.
     SealedBy,
+    /// What an owner states about the vault, for people.
+    Statement,
 }
 
 impl SignatureType {
@@ -40,6 +42,7 @@ impl SignatureType {
             Self::Request => "request",
             Self::End => "end",
             Self::SealedBy => "sealed-by",
+            Self::Statement => "statement",
         }
     }
 

@@ -103,6 +103,16 @@ impl Change {
     }
 }
 
+/// What holds from a KEYS record on.
+#[derive(Clone)]
+struct Since {
+    seq: u64,
+    oldest: Epoch,
+    open: Epoch,
+    newest: Epoch,
+    authority: VerifyingKey,
+}
+
 /// The log, verified from GENESIS on, and all that follows from it.
 #[derive(Clone)]
 pub struct Log {
@@ -113,8 +123,8 @@ pub struct Log {
     authority: VerifyingKey,
     /// None only while the first two records are read.
     keys: Option<Keys>,
-    /// The newest epoch from each KEYS record on.
-    epochs: Vec<(u64, Epoch, Epoch)>,
+    /// What holds from each KEYS record on.
+    epochs: Vec<Since>,
     devices: BTreeMap<DeviceId, Device>,
     seen: BTreeMap<DeviceId, Head>,
     forgotten: HashSet<(DeviceId, u64)>,
@@ -311,15 +321,21 @@ impl Log {
                     return Err(wrong("its generation or epochs go backwards"));
                 }
                 if self.keys.as_ref().is_some_and(|before| keys.oldest > before.oldest) {
-                    let announced = self.epochs.iter().find(|(_, _, open)| *open >= keys.oldest);
-                    let announced = announced.map_or(seq, |(seq, ..)| *seq);
+                    let announced = self.epochs.iter().find(|since| since.open >= keys.oldest);
+                    let announced = announced.map_or(seq, |since| since.seq);
                     self.late.push(Late { heads: keys.heads.clone(), announced, is_forget: false });
                 }
                 for (device, message) in &keys.messages {
                     let device = self.devices.get_mut(device).ok_or_else(|| wrong("an unknown device"))?;
                     device.messages.push(*message);
                 }
-                self.epochs.push((seq, keys.newest, keys.open));
+                self.epochs.push(Since {
+                    seq,
+                    oldest: keys.oldest,
+                    open: keys.open,
+                    newest: keys.newest,
+                    authority: keys.authority.clone(),
+                });
                 self.take_heads(&keys.heads);
                 self.authority = keys.authority.clone();
                 self.keys = Some(*keys);
@@ -570,7 +586,14 @@ impl Log {
     /// The newest epoch when `seq` was the newest record.
     #[must_use]
     pub fn newest_epoch_at(&self, seq: u64) -> Option<Epoch> {
-        self.epochs.iter().rev().find(|(from, ..)| *from <= seq).map(|(_, newest, _)| *newest)
+        self.epochs.iter().rev().find(|since| since.seq <= seq).map(|since| since.newest)
+    }
+
+    /// The authority's key after record `seq`, and the oldest epoch whose secrets existed then.
+    #[must_use]
+    pub fn authority_at(&self, seq: u64) -> Option<(&VerifyingKey, Epoch)> {
+        let since = self.epochs.iter().rev().find(|since| since.seq <= seq)?;
+        Some((&since.authority, since.oldest))
     }
 
     /// Whether a header at `seq`, made knowing the log up to `auth_seq`, came too late to count.

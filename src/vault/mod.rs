@@ -24,6 +24,7 @@ pub mod record;
 pub mod reseal;
 pub mod ring;
 pub mod slot;
+pub mod statement;
 #[cfg(test)]
 mod testing;
 

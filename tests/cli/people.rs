@@ -261,11 +261,21 @@ fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
     let run = bench.keyed(&["reencrypt", "--budget", "0s"]).ends(25);
     assert!(run.out.ends_with("still under older keys: run `strongroom reencrypt` again\n"), "{}", run.out);
     let run = bench.keyed(&["reencrypt"]).ends(0).complains("");
-    assert!(
-        run.out
-            .ends_with("No object here is readable with keys of epoch 1 or before; copies elsewhere are\n"),
-        "{}",
-        run.out
+    let said = "No object here is readable with keys of epoch 1 or before; copies elsewhere are\n\
+                This is stated and signed in DIR/home/.local/state/strongroom/";
+    assert!(run.out.contains(said), "{}", run.out);
+    let state = bench.path("home/.local/state/strongroom");
+    let mut kept = crate::bench::tree(&state).into_iter();
+    let (path, text) = kept.find(|(path, _)| path.ends_with("statement-epoch-1.txt")).unwrap();
+    let path = state.join(path);
+    let checked = bench.run(&["verify", "--statement", path.to_str().unwrap()]).ends(0).complains("");
+    let stated =
+        "This vault's authority stated on DATE TIME that no object in it is readable with keys of epoch 1";
+    assert!(checked.out.starts_with(stated), "{}", checked.out);
+    bench.write("forged", String::from_utf8(text).unwrap().replace("epoch: 1", "epoch: 2").as_bytes());
+    bench.run(&["verify", "--statement", "forged"]).ends(20).complains(
+        "error: forged: this vault's authority didn't sign it\n  \
+         hint: believe it only of the vault that it names, as its re-encryption wrote it\n",
     );
     assert!(!bench.run(&["status"]).ends(0).out.contains("older keys"));
     by(&bench, "anna.key", &["restore", "latest~1", "--target", "two"]).ends(0);
