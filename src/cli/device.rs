@@ -19,9 +19,11 @@ use crate::cli::status::in_words;
 use crate::cli::terminal;
 use crate::id::DeviceId;
 use crate::store::Store;
+use crate::store::state::StateDir;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::change::withdraw;
+use crate::vault::device;
 use crate::vault::device::DeviceKeys;
 use crate::vault::error::Error;
 use crate::vault::join;
@@ -115,11 +117,22 @@ fn own_keys(context: &Context, locked: &LockedVault) -> Result<DeviceKeys, Failu
                 Error::DeviceExists { device }.into()
             });
         }
+        pin(&keys, locked, &state)?;
         return Ok(keys);
     }
     let keys = DeviceKeys::generate();
     keys.save(&fingerprint, &state)?;
+    pin(&keys, locked, &state)?;
     Ok(keys)
+}
+
+/// From here on the device follows this log: who forks it before the device's first backup, knowing an
+/// older authority's key, is noticed.
+fn pin(keys: &DeviceKeys, locked: &LockedVault, state: &StateDir) -> Result<(), Error> {
+    match device::device_pins(&locked.log().fingerprint(), state)? {
+        Some(pins) => pins.check_log(locked.log()),
+        None => device::pin(keys, locked.log(), state),
+    }
 }
 
 fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
@@ -228,10 +241,11 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
                 "device": request.device.to_string(),
                 "code": code.to_string(),
             }))?,
-            Ok((request, code)) => {
+            // Its code is for comparing with what the machine shows: read off here it would compare nothing.
+            Ok((request, _)) => {
                 let known = vault.log().devices().contains_key(&request.device);
-                let mark = if known { "  (a device already)" } else { "" };
-                context.line(&format!("{}  asks with code {code}{mark}", request.device.short()))?;
+                let mark = if known { ", and is a device already" } else { "" };
+                context.line(&format!("{}  asks to be taken in{mark}", request.device.short()))?;
             }
             Err(error) => context.warn(&error.to_string()),
         }
@@ -402,14 +416,21 @@ pub fn last_that_counts(
     if wanted == Some(0) {
         return Ok(None);
     }
-    let history = vault.locked().history(device)?;
-    match wanted {
-        Some(seq) => history.at(seq).map(Some).ok_or_else(|| {
-            Failure::new(Exit::Failed, format!("device {} has no snapshot number {seq}", device.short()))
-                .hint("`strongroom device list` shows the newest one")
-        }),
-        None => Ok(history.head()),
-    }
+    let Some(seq) = wanted else {
+        let history = vault.locked().history(device).map_err(|error| {
+            Failure::from(error).hint(
+                "its newest snapshots can't be read: `--last NUMBER` keeps those up to that place of its chain, \
+                 `strongroom verify` tells which is the last whole one",
+            )
+        })?;
+        return Ok(history.head());
+    };
+    // What comes after that place may be anything: it is why the device is shut out.
+    let history = vault.locked().history_until(device, seq)?;
+    history.at(seq).map(Some).ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("device {} has no snapshot number {seq}", device.short()))
+            .hint("`strongroom device list` shows the newest one")
+    })
 }
 
 /// A name as a shell takes it.

@@ -238,6 +238,10 @@ impl From<&vault::error::Error> for Failure {
                 (Exit::Failed, "`strongroom slot list` and `strongroom device list` show what there is")
             }
             Error::LabelTaken { .. } => (Exit::Refused, "choose another name"),
+            Error::TooManyPassphrases => (
+                Exit::Refused,
+                "give a key file, cards, a recovery code or somebody's own key, or take a slot away first",
+            ),
             Error::LastOwner => (Exit::Refused, "add another owner's slot first: `strongroom slot add`"),
             Error::NoSuchRequest => (
                 Exit::Failed,
@@ -412,6 +416,7 @@ mod tests {
             (Error::SlotGone, Exit::WrongKey),
             (Error::NoSuchLabel { label: "anna".to_owned() }, Exit::Failed),
             (Error::LabelTaken { label: "anna".to_owned() }, Exit::Refused),
+            (Error::TooManyPassphrases, Exit::Refused),
             (Error::LastOwner, Exit::Refused),
             (Error::NoSuchRequest, Exit::Failed),
             (Error::DeviceExists { device }, Exit::Refused),

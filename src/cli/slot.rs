@@ -233,7 +233,8 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(SlotId, Role, &'static str, 
     let label_of =
         |slot: &Slot| admin.slots.iter().find(|keys| keys.id == slot.id).map(|keys| keys.label.as_str());
     let slots = &vault.slots().slots;
-    let named = slots.iter().find(|slot| label_of(slot) == Some(wanted));
+    let whole_id = slots.iter().find(|slot| slot.id.to_string() == wanted);
+    let named = whole_id.or_else(|| slots.iter().find(|slot| label_of(slot) == Some(wanted)));
     let mut by_id = slots.iter().filter(|slot| wanted.len() >= 4 && slot.id.to_string().starts_with(wanted));
     let slot = match (named, by_id.next(), by_id.next()) {
         (Some(slot), ..) | (None, Some(slot), None) => slot,

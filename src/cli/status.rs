@@ -81,8 +81,10 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, "the vault has no such device")
             .hint("`strongroom status` without --device lists all of them"));
     }
-    // A vault that was only read has nothing to remember but the state that was just checked.
-    context.pin_quietly(&machine, &locked);
+    // A vault that nobody has said to be the right one is not taken for it because its age was asked.
+    if pins.is_some() || context.vault.fingerprint.is_some() {
+        context.pin_quietly(&machine, &locked);
+    }
     let keys = locked.log().keys();
     let older = if keys.oldest < keys.newest { Some(reencrypt::survey(&locked, &Silent)?) } else { None };
     let slots = slots(&locked)?;

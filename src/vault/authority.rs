@@ -261,11 +261,13 @@ impl Log {
             }
         }
         match (fitting.pop(), first_error) {
-            (_, Some(error)) => Err(error),
+            // What a newer version signed may be a rival of the one that fits.
+            (Some(_) | None, Some(error @ Error::Newer { .. })) | (None, Some(error)) => Err(error),
             (None, None) => {
                 Err(Error::HistoryMissing { what: format!("record {seq} of its log is missing") })
             }
-            (Some((record, digest)), None) => self.apply(store, record, digest),
+            // Beside the one that fits, rubbish under a name of the same place says nothing.
+            (Some((record, digest)), _) => self.apply(store, record, digest),
         }
     }
 
@@ -599,13 +601,28 @@ impl Log {
     /// Whether a header at `seq`, made knowing the log up to `auth_seq`, came too late to count.
     #[must_use]
     pub fn is_late(&self, device: DeviceId, seq: u64, auth_seq: u64) -> bool {
-        let concerns = |late: &&Late| {
+        self.late_from(device).any(|(listed, announced)| seq > listed && auth_seq < announced)
+    }
+
+    /// Whether a record after `knew` announced something that may yet make headers of `device` late that
+    /// were made knowing no more than that.
+    #[must_use]
+    pub fn is_announced_after(&self, device: DeviceId, knew: u64) -> bool {
+        let open_then = self.epochs.iter().rev().find(|since| since.seq <= knew).map(|since| since.open);
+        let closes = self.epochs.iter().any(|since| since.seq > knew && Some(since.open) > open_then);
+        closes || self.announced.iter().any(|(seq, devices)| *seq > knew && devices.contains(&device))
+    }
+
+    /// Which headers of `device` can be late: those past a place that knew less of the log than a record;
+    /// a place and a record for each time that an owner acted on an announcement that concerns it.
+    pub fn late_from(&self, device: DeviceId) -> impl Iterator<Item = (u64, u64)> {
+        let concerns = move |late: &&Late| {
             let named = self.announced.get(&late.announced);
             !late.is_forget || named.is_some_and(|devices| devices.contains(&device))
         };
-        self.late.iter().filter(concerns).any(|late| {
-            let listed = late.heads.iter().find(|head| head.device == device).map_or(0, |head| head.seq);
-            seq > listed && auth_seq < late.announced
+        self.late.iter().filter(concerns).map(move |late| {
+            let listed = late.heads.iter().find(|head| head.device == device);
+            (listed.map_or(0, |head| head.seq), late.announced)
         })
     }
 

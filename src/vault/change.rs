@@ -4,6 +4,7 @@
 //! commit. So whenever this is cut off, the old generation rules or the new one does, never neither. What
 //! the old generation needed is removed only after that.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use crate::crypto::derive::derive;
@@ -42,6 +43,7 @@ use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
 use crate::vault::slot::RootKeys;
 use crate::vault::slot::SLOTS_MAX;
+use crate::vault::slot::STRETCHES_MAX;
 use crate::vault::slot::SlotKeys;
 use crate::vault::slot::SlotTable;
 
@@ -66,6 +68,8 @@ pub struct Draft {
     slots: Vec<DraftSlot>,
     former: Vec<FormerSlot>,
     devices: Vec<(DeviceId, String)>,
+    /// The devices that may add snapshots.
+    enrolled: BTreeSet<DeviceId>,
     oldest: Epoch,
     open: Epoch,
     newest: Epoch,
@@ -77,6 +81,7 @@ pub struct Draft {
 impl Draft {
     fn of(vault: &Vault) -> Result<Self, Error> {
         let (admin, keys) = (vault.admin()?, vault.log().keys());
+        let enrolled = vault.log().devices().iter().filter(|(_, known)| known.revoked.is_none());
         let slots = vault.slots().slots.iter().map(|slot| {
             let keys = admin.slots.iter().find(|keys| keys.id == slot.id).ok_or_else(|| Error::Damaged {
                 name: ring_name(keys.generation, &keys.admin_ring, true),
@@ -88,6 +93,7 @@ impl Draft {
             slots: slots.collect::<Result<_, Error>>()?,
             former: admin.former.clone(),
             devices: admin.devices.clone(),
+            enrolled: enrolled.map(|(device, _)| *device).collect(),
             oldest: keys.oldest,
             open: keys.open,
             newest: keys.newest,
@@ -114,6 +120,11 @@ impl Draft {
         }
         if self.slots.len() >= SLOTS_MAX || label.len() > LABEL_BYTES_MAX {
             return Err(Error::TooMuch { what: "slots, or bytes in a label," });
+        }
+        // One passphrase is tried on so many slots and no more: a further one would never open.
+        let stretched = |slot: &&DraftSlot| matches!(slot.lock, Lock::Passphrase(..) | Lock::Joint(..));
+        if stretched(&&slot) && self.slots.iter().filter(stretched).count() >= STRETCHES_MAX {
+            return Err(Error::TooManyPassphrases);
         }
         self.slots.push(slot);
         Ok(())
@@ -142,14 +153,16 @@ impl Draft {
     /// # Errors
     /// As [`Draft::add_slot`] and [`Draft::remove_slot`].
     pub fn replace_slot(&mut self, id: SlotId, slot: DraftSlot) -> Result<(), Error> {
-        let old = self.slots.iter_mut().find(|old| old.keys.id == id).ok_or(Error::SlotGone)?;
-        // Two slots of one label stand side by side only until the old one is gone.
-        let label = std::mem::take(&mut old.keys.label);
+        let at = self.slots.iter().position(|old| old.keys.id == id).ok_or(Error::SlotGone)?;
+        let old = self.slots.remove(at);
+        self.renews_authority |= old.role == Role::Owner;
+        let log_key = *SigningKey::from_seed(old.keys.log_seed).public().as_bytes();
+        self.former.push(FormerSlot { id, log_key, label: old.keys.label });
         self.add_slot(slot)?;
-        if let Some(old) = self.slots.iter_mut().find(|old| old.keys.id == id) {
-            old.keys.label = label;
-        }
-        self.remove_slot(id)
+        // In its old place: the order in which slots are tried stays.
+        let new = self.slots.pop().ok_or(Error::SlotGone)?;
+        self.slots.insert(at, new);
+        if self.slots.iter().any(|slot| slot.role == Role::Owner) { Ok(()) } else { Err(Error::LastOwner) }
     }
 
     /// Locks a slot otherwise; its secret and its holder's powers stay.
@@ -162,12 +175,15 @@ impl Draft {
         Ok(())
     }
 
-    /// Says what a device is called.
+    /// Says what a device is called. The name of one that was revoked, or never came to join, is free.
     ///
     /// # Errors
     /// [`Error::LabelTaken`] if another one is; [`Error::TooMuch`].
     pub fn name_device(&mut self, device: DeviceId, name: &str) -> Result<(), Error> {
-        if self.devices.iter().any(|(other, taken)| *other != device && taken == name) {
+        let is_taken = |(other, taken): &(DeviceId, String)| {
+            *other != device && taken == name && self.enrolled.contains(other)
+        };
+        if self.devices.iter().any(is_taken) {
             return Err(Error::LabelTaken { label: name.to_owned() });
         }
         if name.len() > LABEL_BYTES_MAX {
@@ -382,7 +398,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`Error::NotOwner`]; what `change` says; [`Error::Contended`]; [`Error::Store`]: then nothing has
-    /// changed.
+    /// changed, unless the log can't be read either.
     pub fn change_keys(
         &mut self,
         now: u64,
@@ -419,10 +435,25 @@ impl Vault {
                     wait(lost);
                     self.reload()?;
                 }
+                // The record may stand although its second copy doesn't: then it is in force.
+                Err(error @ Error::Store(_)) => match self.standing(&new) {
+                    Some(log) => {
+                        let head = log.head();
+                        self.take(log, new);
+                        return Ok(head);
+                    }
+                    None => return Err(error),
+                },
                 Err(error) => return Err(error),
             }
         }
         Err(Error::Contended)
+    }
+
+    /// The log, if the keys of `new` are in force in it.
+    fn standing(&self, new: &Generation) -> Option<Log> {
+        let log = Log::load(self.store(), Some(&self.log().fingerprint())).ok()?;
+        (*log.keys() == new.keys).then_some(log)
     }
 
     fn take(&mut self, log: Log, new: Generation) {
@@ -488,10 +519,10 @@ impl Vault {
         Pins::new(self.log()).check_log(locked.log())?;
         let (table, name) = locked.slot_table()?;
         let opened = table.reopen(&fingerprint, &name, &self.opened)?;
-        locked.open_rings(table, opened)
+        locked.open(table, opened)
     }
 
-    /// Removes slot tables and rings of generations before this one, both copies of each.
+    /// Removes slot tables and rings that aren't, or never were, those in force; both copies of each.
     ///
     /// An old table and an old passphrase open what the old generation held, so what a store keeps is
     /// counted: its owner should know.
@@ -499,17 +530,25 @@ impl Vault {
     /// # Errors
     /// [`Error::Store`] if the names can't be listed.
     pub fn remove_older_generations(&self) -> Result<Leftover, Error> {
-        let generation = self.log().keys().generation;
+        let keys = self.log().keys();
+        let generation = keys.generation;
+        let in_force = [
+            Place::SlotTable { generation, digest: first8(&keys.slot_table) }.name(),
+            ring_name(generation, &keys.read_ring, false),
+            ring_name(generation, &keys.admin_ring, true),
+        ];
         let mut leftover = Leftover::default();
         for prefix in ["k/", "r/"] {
             for name in fetch::list_both(self.store(), prefix)? {
-                let is_older = match Place::parse(&name) {
+                // Those of this generation that the log doesn't name were put by a change that was cut off:
+                // no record can name them any more, and older secrets open them.
+                let is_over = match Place::parse(&name) {
                     Some(Place::SlotTable { generation: of, .. } | Place::Ring { generation: of, .. }) => {
-                        of < generation
+                        of < generation || of == generation && !in_force.contains(&name)
                     }
                     _ => false,
                 };
-                if is_older && withdraw(self.store(), &name).is_err() {
+                if is_over && withdraw(self.store(), &name).is_err() {
                     leftover.objects += 1;
                 }
             }

@@ -1,6 +1,7 @@
 //! A device: the keys with which a machine adds snapshots and can't read them, and what it remembers.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io;
 use std::io::Read;
@@ -241,6 +242,8 @@ pub struct DeviceVault {
     pins: Pins,
     /// The device's newest header in the vault.
     head: Option<Head>,
+    /// Places of its chain whose headers came too late to count; none if that couldn't be told.
+    late: Option<BTreeSet<u64>>,
     namer: Namer,
     sealer: Sealer,
     has_sealed: AtomicBool,
@@ -292,6 +295,7 @@ impl DeviceVault {
         let others = history::other_heads(&*store, &log, keys.device, &pins.heads)?;
         pins.advance(log.head(), others);
         let moved = pinned.as_ref() != Some(&pins);
+        let late = history::late_seqs(&*store, &log, keys.device, &known).ok();
         let vault = Self {
             store,
             log,
@@ -299,6 +303,7 @@ impl DeviceVault {
             grant,
             pins,
             head,
+            late,
             namer,
             sealer,
             has_sealed: AtomicBool::new(false),
@@ -340,6 +345,13 @@ impl DeviceVault {
     #[must_use]
     pub fn head(&self) -> Option<Head> {
         self.head
+    }
+
+    /// Whether the header at this place of the chain came too late to count, so that what it lists is not
+    /// there for anybody; true of all if that can't be told.
+    #[must_use]
+    pub fn is_late(&self, seq: u64) -> bool {
+        self.late.as_ref().is_none_or(|late| late.contains(&seq))
     }
 
     /// The newest states of other devices that this machine has seen.
@@ -439,6 +451,7 @@ impl DeviceVault {
             let grant = current_grant(&*self.store, &log, &self.keys, known, &self.state)?;
             self.sealer = sealer(&log, &self.keys, &grant)?;
             self.grant = grant;
+            self.late = history::late_seqs(&*self.store, &log, self.keys.device, known).ok();
         }
         self.log = log;
         Ok(newer)

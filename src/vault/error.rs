@@ -160,6 +160,8 @@ pub enum Error {
         /// As it was given.
         label: String,
     },
+    /// There are as many slots with a passphrase as one passphrase is tried on.
+    TooManyPassphrases,
     /// The last owner's slot can't be taken away.
     LastOwner,
     /// No request to join has this code.
@@ -233,6 +235,9 @@ impl fmt::Display for Error {
             Self::NoSuchLabel { label } => write!(f, "nothing in this vault is called {label}"),
             Self::LabelTaken { label } => {
                 write!(f, "{} is the name of another one already", printable(label.as_bytes()))
+            }
+            Self::TooManyPassphrases => {
+                write!(f, "the vault has as many passphrase slots as are ever tried: 8")
             }
             Self::LastOwner => write!(f, "the vault would be left without an owner"),
             Self::NoSuchRequest => write!(f, "no request to join this vault has that code"),

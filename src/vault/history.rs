@@ -85,6 +85,14 @@ impl History {
     /// missing; [`Error::Forked`] if two stand at one place; [`Error::RolledBack`] if one was made
     /// knowing more of the authority log than there is.
     pub fn load(store: &dyn Store, log: &Log, device: DeviceId) -> Result<Self, Error> {
+        Self::load_until(store, log, device, u64::MAX)
+    }
+
+    /// The same up to a place of the chain: what comes after it is not looked at, and can be anything.
+    ///
+    /// # Errors
+    /// As [`History::load`], for what stands up to there.
+    pub fn load_until(store: &dyn Store, log: &Log, device: DeviceId, until: u64) -> Result<Self, Error> {
         let mut history = Self {
             device,
             snapshots: Vec::new(),
@@ -117,7 +125,7 @@ impl History {
             }
         }
         let last = places.last_key_value().map_or(0, |(seq, _)| *seq);
-        for seq in 1..=last {
+        for seq in 1..=last.min(until) {
             let here = places.get(&seq).map_or(&[][..], Vec::as_slice);
             let mut found = Vec::new();
             for name in here {
@@ -428,6 +436,43 @@ fn newest_among(
     };
     let snapshot = fetch_snapshot(store, log, known, name)?;
     Ok(Some(Head { device, seq, digest: snapshot.digest }))
+}
+
+/// The chain places of a device's headers that came too late to count.
+///
+/// A header never knows less of the log than the one before it, so reading ends at the first that knew of
+/// what was announced.
+///
+/// # Errors
+/// As [`fetch_header`], for the few headers that are read.
+pub fn late_seqs(
+    store: &dyn Store,
+    log: &Log,
+    device: DeviceId,
+    known: &Device,
+) -> Result<BTreeSet<u64>, Error> {
+    let mut late = BTreeSet::new();
+    let mut rules = log.late_from(device).peekable();
+    if rules.peek().is_none() {
+        return Ok(late);
+    }
+    let mut names: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
+    for name in fetch::list_both(store, &format!("s/{device}/"))? {
+        if let Some(Place::Header { seq, .. }) = Place::parse(&name) {
+            names.entry(seq).or_default().push(name);
+        }
+    }
+    for (listed, announced) in rules {
+        'chain: for (seq, names) in names.range(listed + 1..) {
+            for name in names {
+                if fetch_snapshot(store, log, known, name)?.header.auth_seq >= announced {
+                    break 'chain;
+                }
+                late.insert(*seq);
+            }
+        }
+    }
+    Ok(late)
 }
 
 /// Checks by name alone that a header that was seen is still listed.

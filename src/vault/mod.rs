@@ -147,7 +147,19 @@ impl LockedVault {
             result => result?,
         };
         let opened = table.unlock(&self.log.fingerprint(), &name, way)?;
-        self.open_rings(table, opened)
+        match self.rings(&table, &opened) {
+            // They may change while a passphrase is stretched, too.
+            Err(error @ Error::Missing { .. }) => {
+                if !self.read_on()? {
+                    return Err(error);
+                }
+                let (table, name) = self.slot_table()?;
+                let opened = table.reopen(&self.log.fingerprint(), &name, &opened)?;
+                self.open(table, opened)
+            }
+            Err(error) => Err(error),
+            Ok(rings) => Ok(self.opened(table, opened, rings)),
+        }
     }
 
     /// Reads the log anew; true if it has gone on.
@@ -159,23 +171,29 @@ impl LockedVault {
         Ok(has_gone_on)
     }
 
+    /// The vault as a slot opens it.
+    fn open(self, table: SlotTable, opened: OpenedSlot) -> Result<Vault, Error> {
+        let rings = self.rings(&table, &opened)?;
+        Ok(self.opened(table, opened, rings))
+    }
+
     /// Opens the rings with what a slot gave.
-    fn open_rings(self, table: SlotTable, opened: OpenedSlot) -> Result<Vault, Error> {
+    fn rings(&self, table: &SlotTable, opened: &OpenedSlot) -> Result<(ReadRing, Option<AdminRing>), Error> {
         let (fingerprint, generation) = (self.log.fingerprint(), table.generation);
         let (sealed, name) = self.ring(false)?;
         let ring = ReadRing::unwrap(&fingerprint, generation, &opened.root.read, &sealed)
             .map_err(|what| Error::Damaged { name, what })?;
-        let admin = match &opened.root.admin {
-            None => None,
-            Some(key) => {
-                let (sealed, name) = self.ring(true)?;
-                let ring = AdminRing::unwrap(&fingerprint, generation, key, &sealed)
-                    .map_err(|what| Error::Damaged { name, what })?;
-                Some(ring)
-            }
-        };
+        let Some(key) = &opened.root.admin else { return Ok((ring, None)) };
+        let (sealed, name) = self.ring(true)?;
+        let admin = AdminRing::unwrap(&fingerprint, generation, key, &sealed)
+            .map_err(|what| Error::Damaged { name, what })?;
+        Ok((ring, Some(admin)))
+    }
+
+    fn opened(self, table: SlotTable, opened: OpenedSlot, rings: (ReadRing, Option<AdminRing>)) -> Vault {
+        let (ring, admin) = rings;
         let secrets = epoch_secrets(&ring);
-        Ok(Vault { locked: self, table, ring, admin, opened, secrets, newer: Mutex::new(None) })
+        Vault { locked: self, table, ring, admin, opened, secrets, newer: Mutex::new(None) }
     }
 
     /// A device's verified chain.
@@ -184,6 +202,14 @@ impl LockedVault {
     /// As [`History::load`].
     pub fn history(&self, device: DeviceId) -> Result<History, Error> {
         History::load(&*self.store, &self.log, device)
+    }
+
+    /// The same up to a place of the chain, whatever comes after it.
+    ///
+    /// # Errors
+    /// As [`History::load_until`].
+    pub fn history_until(&self, device: DeviceId, until: u64) -> Result<History, Error> {
+        History::load_until(&*self.store, &self.log, device, until)
     }
 }
 

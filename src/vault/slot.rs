@@ -35,7 +35,7 @@ pub const SLOTS_MAX: usize = 255;
 /// The most that a slot table has, in bytes.
 pub const TABLE_BYTES_MAX: u64 = 1 << 20;
 /// How many passphrase slots are tried with one passphrase before giving up.
-const STRETCHES_MAX: usize = 8;
+pub const STRETCHES_MAX: usize = 8;
 
 /// What a slot's holder may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -52,6 +52,11 @@ fn a_machine_that_never_saw_the_vault_says_so() {
     let note =
         "this machine has not seen this vault before: compare the fingerprint with the one you noted\n";
     bench.run_with(&["status"], &home, b"").ends(0).complains(note);
+    // Asking how old it is does not make it the right one.
+    bench.run_with(&["status"], &home, b"").ends(0).complains(note);
+    let known = bench.run(&["status", "--json"]).ends(0).json();
+    let fingerprint = known[0]["fingerprint"].as_str().unwrap();
+    bench.run_with(&["status", "--fingerprint", fingerprint], &home, b"").ends(0);
     bench.run_with(&["status"], &home, b"").ends(0).complains("");
 }
 

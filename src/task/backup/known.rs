@@ -233,7 +233,7 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if vault.log().is_forgotten(vault.device(), parsed.run.seq) {
+        if vault.log().is_forgotten(vault.device(), parsed.run.seq) || vault.is_late(parsed.run.seq) {
             return Ok(None);
         }
         let mut run = parsed.run;
@@ -277,15 +277,19 @@ impl Known {
         let is_sound = |pack: &Pack| {
             let listable = match pack.loose {
                 Some(loose) if pack.listed == 0 => may_be_listed(vault, &pack.name, loose),
-                _ => true,
+                // What a late header lists is listed nowhere, whatever else names it.
+                _ => !vault.is_late(pack.listed),
             };
             listable && there(pack.name, pack.length)
         };
         let packs: Vec<bool> = self.packs.iter().map(is_sound).collect();
-        let whole =
-            |group: &IndexGroup| group.parts.iter().all(|part| there(part.reference.name, part.length));
+        let whole = |group: &IndexGroup| {
+            (group.listed == 0 || !vault.is_late(group.listed))
+                && group.parts.iter().all(|part| there(part.reference.name, part.length))
+        };
         let indexes: Vec<bool> = self.indexes.iter().map(whole).collect();
-        let tables: Vec<bool> = self.tables.iter().map(|seq| !log.is_forgotten(device, *seq)).collect();
+        let tables: Vec<bool> =
+            self.tables.iter().map(|seq| !log.is_forgotten(device, *seq) && !vault.is_late(*seq)).collect();
         let mut lost = 0;
         self.chunks.retain(|_, chunk| {
             let in_table = chunk.table == NO_TABLE || tables[usize::from(chunk.table)];

@@ -358,7 +358,7 @@ fn body(
 fn stands(vault: &mut DeviceVault, last: &LastRun) -> Result<bool, Error> {
     vault.refresh()?;
     let (log, device) = (vault.log(), vault.device());
-    if log.is_forgotten(device, last.seq) || log.is_late(device, last.seq, last.knew) {
+    if log.is_forgotten(device, last.seq) || vault.is_late(last.seq) {
         return Ok(false);
     }
     let stored = vault.stored()?;
@@ -374,8 +374,9 @@ fn not_sound(
     sealed_under: Epoch,
 ) -> Result<usize, Error> {
     let stored = vault.stored()?;
+    // A header that was put before may have had them sealed anew since.
     let is_gone = |object: &&NewObject| {
-        stored.get(&object.name) != Some(&u64::from(object.length))
+        !known::is_there(vault, &stored, **object)
             || vault.log().is_forgotten_object(vault.device(), &object.name)
     };
     // Indexes and body were sealed before the log was read again.
@@ -393,6 +394,8 @@ fn commit(
     let knew = vault.log().head().seq;
     let committed = vault.commit(body, objects.to_vec(), options.time.unwrap_or(options.now))?;
     vault.refresh()?;
-    let is_late = vault.log().is_late(vault.device(), committed.head.seq, knew);
-    Ok((!is_late).then_some(committed))
+    // Whether the owner's list showed this header can't be known here: if he announced anything since, it
+    // is committed again, knowing of that.
+    let may_be_late = vault.log().is_announced_after(vault.device(), knew);
+    Ok((!may_be_late).then_some(committed))
 }

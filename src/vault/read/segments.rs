@@ -58,7 +58,7 @@ impl Segments {
         range: &std::ops::Range<u64>,
     ) -> Result<(Vec<u8>, usize), Error> {
         if let Some(moved) = self.moved.get() {
-            return moved.read_there(vault, range);
+            return moved.read(vault, range);
         }
         match self.read_there(vault, range) {
             // It was here when it was loaded: under another name it is the same, segment for segment.
@@ -67,7 +67,7 @@ impl Segments {
                 if moved.name == self.name {
                     return Err(error);
                 }
-                self.moved.get_or_init(|| Box::new(moved)).read_there(vault, range)
+                self.moved.get_or_init(|| Box::new(moved)).read(vault, range)
             }
             result => result,
         }
