@@ -28,7 +28,7 @@ use crate::tree::place::Policy;
 use crate::vault::Vault;
 
 /// Takes out a snapshot, or a part of one, into a folder; every byte is verified.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct RestoreArgs {
     /// Which snapshot, perhaps with a path in it: latest, latest~1, 3f9a0c12:home/anna
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -93,6 +93,14 @@ enum OverwriteArg {
     IfNewer,
     /// They stay
     Never,
+}
+
+impl RestoreArgs {
+    /// A snapshot into a folder, and nothing else asked.
+    #[must_use]
+    pub fn new(snapshot: OsString, target: PathBuf) -> Self {
+        Self { snapshot, target, ..Self::default() }
+    }
 }
 
 /// Runs the command.
