@@ -106,7 +106,7 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
             .hint("`--recovery-code-out FILE` writes it to a file; `--without-recovery-code` makes none"));
     }
     if let Some(file) = &args.recovery_code_out {
-        check_absent(file)?;
+        secrets::check_absent(file)?;
     }
 
     let (way, new_key_file) = owner_way(context, args)?;
@@ -206,15 +206,6 @@ fn check_place(place: &Path) -> Result<bool, Failure> {
 /// Whether a vault that was only begun may have something of this name at its top.
 fn is_of_beginning(name: &[u8]) -> bool {
     matches!(name, b"README.txt" | b"a" | b"k" | b"r" | b"m" | b"2" | b"lost+found") || name.starts_with(b".")
-}
-
-fn check_absent(file: &Path) -> Result<(), Failure> {
-    if file.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let shown = printable(file.as_os_str().as_bytes());
-    Err(Failure::new(Exit::Refused, format!("{shown} exists already"))
-        .hint("nothing is ever overwritten: name a new file"))
 }
 
 /// The owner's way in, and the key file that has to be written for it, if it is new.

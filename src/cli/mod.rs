@@ -22,6 +22,7 @@ mod inspect;
 mod ls;
 mod man;
 mod new_way;
+mod recover;
 mod restore;
 mod rotate;
 mod slot;
@@ -102,6 +103,7 @@ enum Command {
     #[command(visible_alias = "key")]
     Slot(slot::SlotArgs),
     Device(device::DeviceArgs),
+    Recover(Box<recover::RecoverArgs>),
     Rotate(rotate::RotateArgs),
     Reencrypt(rotate::ReencryptArgs),
     Status(status::StatusArgs),
@@ -159,6 +161,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&context, &args),
         Command::Slot(args) => slot::run(&context, &args),
         Command::Device(args) => device::run(&context, &args),
+        Command::Recover(args) => recover::run(&context, &args),
         Command::Rotate(args) => rotate::run(&context, &args),
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
         Command::Status(args) => status::run(&context, &args),
@@ -231,7 +234,7 @@ fn meant(word: &str) -> Option<&'static str> {
             "`strongroom dump SNAPSHOT PATH` prints a file, `strongroom inspect` shows what a vault is made of"
         }
         "info" => "`strongroom stats` tells how large snapshots are, `strongroom status` how old",
-        "repair" | "rebuild-index" | "recover" => {
+        "repair" | "rebuild-index" => {
             "`strongroom verify --read-all` finds what is damaged; what is whole can always be restored"
         }
         "export-tar" | "export" => {

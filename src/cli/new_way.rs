@@ -21,6 +21,7 @@ use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::id::Fingerprint;
 use crate::tree::path::printable;
+use crate::vault::LockedVault;
 use crate::vault::change::DraftSlot;
 use crate::vault::error::Error;
 use crate::vault::slot;
@@ -31,7 +32,7 @@ use crate::vault::slot::SlotKeys;
 use crate::vault::slot::Way;
 
 /// The way in to be made; with none of these a new passphrase is asked for.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "The new way in")]
 pub struct NewWayArgs {
     /// File that holds the new passphrase
@@ -119,6 +120,43 @@ impl NewWayArgs {
         self.by_person(context, by_passphrase)
     }
 
+    fn is_of_person(&self) -> bool {
+        self.new_password_file.is_some()
+            || self.new_password_command.is_some()
+            || self.new_password_fd.is_some()
+            || self.new_key_file.is_some()
+            || self.cards.is_some()
+            || self.recipient.is_some()
+    }
+
+    /// Makes a person's way in and a recovery code beside it, for commands that make both. What can be known
+    /// to fail does so before anything is asked or written.
+    ///
+    /// # Errors
+    /// As [`NewWayArgs::make`].
+    pub fn make_with_code(
+        &self,
+        context: &Context,
+        place: &str,
+        fingerprint: &Fingerprint,
+    ) -> Result<(NewWay, NewWay), Failure> {
+        if !terminal::is_there() {
+            if !self.is_of_person() {
+                return Err(Failure::usage("nothing says what the new way in is, and nobody can be asked")
+                    .hint("give --new-password-file, --new-key-file, --cards or --recipient"));
+            }
+            if self.recovery_code_out.is_none() {
+                return Err(no_terminal_for_code());
+            }
+        }
+        if let Some(file) = &self.recovery_code_out {
+            secrets::check_absent(file)?;
+        }
+        let person = Self { new_recovery_code: false, recovery_code_out: None, ..self.clone() };
+        let person = person.make(context, place, fingerprint)?;
+        Ok((person, self.recovery_code(place, fingerprint)?))
+    }
+
     fn by_person(&self, context: &Context, by_passphrase: bool) -> Result<NewWay, Failure> {
         let mut way = Way::default();
         let mut keep = Vec::new();
@@ -161,8 +199,7 @@ impl NewWayArgs {
                 format!("the recovery code, now in {}: move it away", shown(path))
             }
             None if !terminal::is_there() => {
-                return Err(Failure::usage("there is no terminal to show the recovery code at")
-                    .hint("`--recovery-code-out FILE` writes it to a file"));
+                return Err(no_terminal_for_code());
             }
             None => {
                 secrets::confirm_recovery_code(&code)?;
@@ -196,6 +233,11 @@ impl NewWayArgs {
     }
 }
 
+fn no_terminal_for_code() -> Failure {
+    Failure::usage("there is no terminal to show the recovery code at")
+        .hint("`--recovery-code-out FILE` writes it to a file")
+}
+
 /// One card as a page of text.
 fn card_page(card: &Card, fingerprint: &Fingerprint) -> Zeroizing<String> {
     let text = card.encode();
@@ -226,6 +268,18 @@ impl NewWay {
             New::Locked(way) => slot::generate(fingerprint, role, way, &Argon2Settings::DEFAULT, label)?,
         };
         Ok(Locked { role, keys, lock })
+    }
+
+    /// Opens the vault with what its holder has by now, to know that it does. An outside recipient's key is
+    /// his own and can't be tried.
+    ///
+    /// # Errors
+    /// As [`LockedVault::unlock`].
+    pub fn check(&self, vault: LockedVault) -> Result<(), Error> {
+        match &self.new {
+            New::Recipient(_) => Ok(()),
+            New::Locked(way) => vault.unlock(way).map(drop),
+        }
     }
 }
 

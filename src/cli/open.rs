@@ -119,13 +119,21 @@ impl Context {
     /// no terminal to ask at.
     pub fn unlock(&self) -> Result<Vault, Failure> {
         let (locked, pins) = self.locked()?;
-        let (machine, is_known) = (self.machine()?, pins.is_some());
         let way = self.way(&locked)?;
+        self.unlock_by(locked, pins.is_some(), &way)
+    }
+
+    /// The same with a way that is known already; `is_known` says whether this machine knew the vault.
+    ///
+    /// # Errors
+    /// `Exit::WrongKey`; as [`Context::confirm_vault`].
+    pub fn unlock_by(&self, locked: LockedVault, is_known: bool, way: &Way) -> Result<Vault, Failure> {
+        let machine = self.machine()?;
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
-        let mut vault = locked.unlock(&way)?;
+        let mut vault = locked.unlock(way)?;
         drop(spinner);
         self.confirm_recipient(&vault, is_known)?;
-        self.renew_lock(&mut vault, &way);
+        self.renew_lock(&mut vault, way);
         self.pin_quietly(&machine, vault.locked());
         Ok(vault)
     }
@@ -218,7 +226,10 @@ impl Context {
     }
 
     /// What the person holds: as the options say, or asked for at the terminal.
-    fn way(&self, locked: &LockedVault) -> Result<Way, Failure> {
+    ///
+    /// # Errors
+    /// `Exit::Usage` if nothing was given and there is nobody to ask.
+    pub fn way(&self, locked: &LockedVault) -> Result<Way, Failure> {
         if let Some(way) = self.secrets.way()? {
             return Ok(way);
         }

@@ -25,9 +25,10 @@ use crate::tree::path::printable;
 use crate::tree::place::Dropped;
 use crate::tree::place::Overwrite;
 use crate::tree::place::Policy;
+use crate::vault::Vault;
 
 /// Takes out a snapshot, or a part of one, into a folder; every byte is verified.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct RestoreArgs {
     /// Which snapshot, perhaps with a path in it: latest, latest~1, 3f9a0c12:home/anna
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -94,17 +95,38 @@ enum OverwriteArg {
     Never,
 }
 
+impl RestoreArgs {
+    /// A snapshot into a folder, and nothing else asked.
+    #[must_use]
+    pub fn new(snapshot: OsString, target: PathBuf) -> Self {
+        Self { snapshot, target, ..Self::default() }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// What opening the vault and the target say. [`Exit::Damaged`] at the end if some files are damaged, or
-/// if none is and an index is: somebody should look at that vault. [`Exit::Failed`] if some could not be
-/// written.
+/// What opening the vault says; as [`take_out`].
 pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
+    // What is wrong with the arguments is told before a key is asked for.
+    understood(args)?;
+    take_out(context, &context.unlock()?, args)
+}
+
+fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
     let part = Part::parse(args.snapshot.clone())?;
-    let options = Options { subpath: part.path, policy: policy(args), selection: selection(args)? };
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let subpath = part.path.clone();
+    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)? }))
+}
+
+/// Restores from a vault that is open.
+///
+/// # Errors
+/// What the target says. [`Exit::Damaged`] at the end if some files are damaged, or if none is and an index
+/// is: somebody should look at that vault. [`Exit::Failed`] if some could not be written.
+pub fn take_out(context: &Context, vault: &Vault, args: &RestoreArgs) -> Result<Exit, Failure> {
+    let (part, options) = understood(args)?;
+    let reader = snapshots::choose(context, vault, &part.which, &args.filters)?;
     let summary = {
         let bars = context.watched_bars();
         restore::restore(&reader, &args.target, &options, &bars)?

@@ -128,6 +128,15 @@ pub fn reencrypt_all(
     vault: &mut Vault,
     budget: Option<Duration>,
 ) -> Result<Exit, Failure> {
+    let summary = seal_anew(context, vault, budget)?;
+    tell(context, vault, summary)
+}
+
+/// Re-encrypts, and says nothing.
+///
+/// # Errors
+/// As [`reencrypt::reencrypt`].
+pub fn seal_anew(context: &Context, vault: &mut Vault, budget: Option<Duration>) -> Result<Summary, Failure> {
     let until =
         budget.map(|budget| context.now.saturating_add(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX)));
     let options = Options { until, clock, wait: &wait_for_others };
@@ -135,6 +144,14 @@ pub fn reencrypt_all(
     let summary = reencrypt::reencrypt(vault, &options, &bars)?;
     drop(bars);
     context.pin_quietly(&context.machine()?, vault.locked());
+    Ok(summary)
+}
+
+/// Says what a run of re-encryption did.
+///
+/// # Errors
+/// [`Exit::Damaged`] if objects can't be opened.
+pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, Failure> {
     let statement = write_statement(context, vault, &summary)?;
     if context.output.json {
         context.json(&message(vault, &summary, statement.as_deref()))?;

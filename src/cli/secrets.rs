@@ -351,14 +351,21 @@ pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
     })
 }
 
-/// Reads cards out of files: a card on each line, with or without words around them.
-///
-/// Files that hold none of a set's cards give nothing; the cards of one set give its secret.
+/// Reads the secret that the cards in files share; nothing if no file is given.
 ///
 /// # Errors
-/// [`Exit::Usage`] if a card is mistyped, or they are of different sets; [`Exit::WrongKey`] if they are
-/// too few.
+/// As [`read_each_card`]; [`Exit::Usage`] if they are of different sets; [`Exit::WrongKey`] if they are too
+/// few.
 pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
+    let cards = read_each_card(files)?;
+    if cards.is_empty() { Ok(None) } else { join_cards(&cards).map(Some) }
+}
+
+/// Reads cards out of files: a card on each line, with or without words around them.
+///
+/// # Errors
+/// [`Exit::Usage`] if a card is mistyped, or a file holds none.
+pub fn read_each_card(files: &[PathBuf]) -> Result<Vec<Card>, Failure> {
     let mut cards = Vec::new();
     for path in files {
         let before = cards.len();
@@ -375,7 +382,7 @@ pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
             return Err(Failure::usage(format!("{} holds no card", shown(path))));
         }
     }
-    if cards.is_empty() { Ok(None) } else { join_cards(&cards).map(Some) }
+    Ok(cards)
 }
 
 /// Reads one card.
@@ -456,6 +463,18 @@ pub fn create_key_file(path: &Path) -> Result<Secret<32>, Failure> {
     let secret = Secret::<32>::generate();
     write_new(path, text::encode_key_file(&secret).as_bytes())?;
     Ok(secret)
+}
+
+/// Refuses a file that is there, before anything is asked or made for it.
+///
+/// # Errors
+/// [`Exit::Refused`].
+pub fn check_absent(file: &Path) -> Result<(), Failure> {
+    if file.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, format!("{} exists already", shown(file)))
+        .hint("nothing is ever overwritten: name a new file"))
 }
 
 /// Writes a secret to a new file that only this user can read, and makes it last.

@@ -27,7 +27,7 @@ use crate::vault::error::Error;
 use crate::vault::read::SnapshotReader;
 
 /// Which snapshots count; without any of these, those of all hosts do.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct FilterArgs {
     /// Only snapshots of this host
     #[arg(short = 'H', long, value_name = "NAME")]

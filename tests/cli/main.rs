@@ -8,6 +8,7 @@ mod general;
 mod init;
 mod look;
 mod people;
+mod recover;
 mod restore;
 mod status;
 mod verify;

@@ -1,0 +1,187 @@
+//! `recover` and `recovery-kit`: back in with nothing but the vault and a code, cards or a key.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::bench::Bench;
+use crate::bench::Run;
+use crate::bench::tree;
+
+/// A machine that has never seen the vault.
+fn bare(bench: &Bench) -> String {
+    let home = bench.path("bare");
+    fs::create_dir_all(&home).unwrap();
+    home.to_str().unwrap().to_owned()
+}
+
+fn on_bare(bench: &Bench, args: &[&str]) -> Run {
+    bench.run_with(args, &[("HOME", &bare(bench))], b"")
+}
+
+fn labels(bench: &Bench, key: &str) -> Vec<String> {
+    let run = bench.run_with(&["slot", "list", "--json"], &[("STRONGROOM_KEY_FILE", key)], b"").ends(0);
+    run.json().iter().map(|slot| slot["label"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_code_lets_its_holder_in_again_and_is_retired_at_once() {
+    let bench = Bench::with_snapshots();
+    let args = [
+        "recover",
+        "--recovery-code-file",
+        "code",
+        "--label",
+        "anna",
+        "--new-key-file",
+        "new.key",
+        "--recovery-code-out",
+        "new.code",
+        "--restore",
+        "latest",
+        "--target",
+        "out",
+    ];
+    let run = on_bare(&bench, &args).ends(0);
+    assert!(
+        run.out.starts_with("vault        DIR/vault\nfingerprint  "),
+        "the vault's name comes first: {}",
+        run.out
+    );
+    for said in [
+        "opened by    recovery code, as owner\n",
+        "ID  HOST  alice  DATE TIME  ID\n",
+        "keep         the new key file new.key\n",
+        "keep         the recovery code, now in new.code: move it away\n",
+        "anna opens the vault by key file, as owner\n",
+        "The recovery code that you used no longer opens it;",
+        "to out, all verified\n",
+        "strongroom device add --name NAME",
+    ] {
+        // Columns are as wide as the longest name, which is this machine's.
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeezed(&run.out).contains(&squeezed(said)), "{said}\n---\n{}", run.out);
+    }
+    assert!(bench.path("out").exists());
+
+    bench.run(&["snapshots", "--recovery-code-file", "code"]).ends(12);
+    bench
+        .run(&["slot", "test", "--recovery-code-file", "new.code"])
+        .ends(0)
+        .says("this recovery code opens slot recovery code as owner\n");
+    bench
+        .run(&["slot", "test", "--key-file", "new.key"])
+        .ends(0)
+        .says("this key file opens slot anna as owner\n");
+    assert_eq!(labels(&bench, "key"), ["owner", "anna", "recovery code"]);
+    for file in ["new.key", "new.code"] {
+        assert_eq!(fs::metadata(bench.path(file)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn nothing_changes_if_something_is_missing_or_a_name_is_taken() {
+    let bench = Bench::with_snapshots();
+    let before = tree(&bench.path("vault"));
+    let code = ["recover", "--recovery-code-file", "code"];
+    let table: [(&[&str], i32, &str); 6] = [
+        (&[], 2, "error: nothing says what the new way in is, and nobody can be asked\n"),
+        (
+            &["--recovery-code-out", "x"],
+            2,
+            "error: nothing says what the new way in is, and nobody can be asked\n",
+        ),
+        (&["--new-key-file", "x"], 2, "error: there is no terminal to show the recovery code at\n"),
+        (&["--new-key-file", "x", "--recovery-code-out", "code"], 26, "error: code exists already\n"),
+        (
+            &["--label", "owner", "--new-key-file", "x", "--recovery-code-out", "y"],
+            26,
+            "error: owner is the name of ",
+        ),
+        (&["--restore", "no such", "--target", "out"], 2, "error: no such names no snapshot\n"),
+    ];
+    for (more, exit, error) in table {
+        let run = on_bare(&bench, &[&code[..], more].concat()).ends(exit);
+        assert!(run.err.starts_with(error), "{more:?}: {}", run.err);
+    }
+    for absent in ["x", "y", "out"] {
+        assert!(!bench.path(absent).exists(), "{absent}");
+    }
+    assert!(tree(&bench.path("vault")) == before);
+    on_bare(&bench, &["recover", "--restore", "latest"]).ends(2);
+}
+
+#[test]
+fn cards_are_retired_too_and_a_key_file_is_not() {
+    let bench = Bench::with_snapshots();
+    bench
+        .keyed(&["slot", "add", "board", "--role", "owner", "--cards", "2/3", "--cards-out", "cards"])
+        .ends(0);
+    let cards = ["--card-file", "cards/card-1-of-3.txt", "--card-file", "cards/card-3-of-3.txt"];
+    let new = ["--new-key-file", "new.key", "--recovery-code-out", "new.code", "--json"];
+    let messages = on_bare(&bench, &[&["recover"], &cards[..], &new].concat()).ends(0).json();
+    assert_eq!(messages[0]["message_type"], "recover_opened");
+    assert_eq!(messages[0]["label"], "board");
+    assert_eq!(messages[1]["message_type"], "recover_device");
+    assert_eq!(messages[1]["hosts"][0], "alice");
+    assert_eq!(messages[2]["message_type"], "recovered");
+    assert_eq!(messages[2]["retired"], "cards");
+    // The code that was there is somebody's still.
+    assert_eq!(messages[2]["recovery_code_label"], "recovery code 2");
+    assert_eq!(messages[2]["older_codes"], 1);
+    bench.run(&[&["slot", "test"], &cards[..]].concat()).ends(12);
+    let owner = messages[2]["label"].as_str().unwrap();
+    assert!(owner.starts_with("owner (recovered 20"), "{owner}");
+    assert_eq!(labels(&bench, "new.key"), ["owner", "recovery code", owner, "recovery code 2"]);
+
+    let again = ["--new-key-file", "newer.key", "--recovery-code-out", "newer.code", "--json"];
+    let messages = bench.keyed(&[&["recover"], &again[..]].concat()).ends(0).json();
+    assert_eq!(messages[2]["retired"], serde_json::Value::Null);
+    assert_eq!(messages[2]["label"].as_str(), Some(format!("{owner} 2").as_str()));
+    bench.keyed(&["slot", "test"]).ends(0);
+}
+
+#[test]
+fn a_reader_lists_and_restores_and_is_told_the_rest() {
+    let bench = Bench::with_snapshots();
+    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
+    let before = tree(&bench.path("vault"));
+    let args = ["recover", "--key-file", "anna.key", "--restore", "latest", "--target", "out"];
+    let run = on_bare(&bench, &args).ends(26);
+    assert!(run.out.contains("opened by    key file, as reader\n"), "{}", run.out);
+    assert!(
+        run.err.contains(
+            "error: the slot that was opened is a reader's: it lists and restores, and can't make new "
+        ),
+        "{}",
+        run.err
+    );
+    assert!(bench.path("out").exists());
+    assert!(tree(&bench.path("vault")) == before);
+}
+
+#[test]
+fn at_a_terminal_all_is_asked_and_the_newest_snapshot_is_offered() {
+    let bench = Bench::with_snapshots();
+    let page = fs::read_to_string(bench.path("code")).unwrap();
+    let code = page.lines().map(str::trim).find(|line| line.split('-').count() == 6).unwrap();
+    let home = bare(&bench);
+    let mut terminal = bench.at_terminal(&["recover", "--new-key-file", "new.key"], &[("HOME", &home)]);
+    terminal.sees("Recovery code or card: ");
+    terminal.types("012345");
+    terminal.sees("That is not it: ");
+    terminal.sees("Recovery code or card: ");
+    terminal.types(code);
+    let said = terminal.sees("Type it back from the paper: ");
+    let new = said.lines().map(str::trim).find(|line| line.split('-').count() == 6).unwrap().to_owned();
+    assert!(new != code);
+    terminal.types(&new);
+    terminal.sees("into Restored now? [Y/n] ");
+    terminal.types("");
+    let (text, exit) = terminal.ends();
+    assert_eq!(exit, 0, "{text}");
+    assert!(bench.path("Restored").exists());
+    bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(12);
+    bench.write("typed", new.as_bytes());
+    fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();
+    bench.run(&["slot", "test", "--recovery-code-file", "typed"]).ends(0);
+}
