@@ -429,6 +429,10 @@ fn progress_adds_up_to_the_total() {
     impl Observer for Watching {
         fn event(&self, event: &Event<'_>) {
             let mut seen = self.0.lock().unwrap();
+            if let Event::Phase(_) = event {
+                // From here on all counts anew, the total too.
+                return seen.clear();
+            }
             let mut add = |what, count| *seen.entry(what).or_insert(0) += count;
             match event {
                 Event::Total { items, bytes } => {

@@ -131,6 +131,18 @@ impl SecretArgs {
         self.passphrase_source(&|name| std::env::var_os(name))?.map(Source::read).transpose()
     }
 
+    /// Whether a key is given, in the options or by the environment.
+    ///
+    /// # Errors
+    /// If the passphrase is given in more than one way.
+    pub fn is_given(&self) -> Result<bool, Failure> {
+        let by_file = self.key_file.is_some()
+            || self.recovery_code_file.is_some()
+            || !self.card_file.is_empty()
+            || !self.identity.is_empty();
+        Ok(by_file || self.passphrase_source(&|name| std::env::var_os(name))?.is_some())
+    }
+
     /// Where the passphrase comes from. An option goes before the environment, so that somebody whose
     /// service sets one of these variables can still open another vault by hand.
     fn passphrase_source(&self, environment: &Environment<'_>) -> Result<Option<Source>, Failure> {

@@ -86,7 +86,7 @@ impl Sum {
 /// `1 file`, `2 files`.
 #[must_use]
 pub fn plural(number: u64, one: &str, several: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {several}") }
+    if number == 1 { format!("1 {one}") } else { format!("{} {several}", render::count(number)) }
 }
 
 /// Runs the command.

@@ -295,6 +295,7 @@ fn as_json(found: &Inspection) -> Value {
     json!({
         "message_type": "inspection",
         "schema": 1,
+        "vault": found.place,
         "kind": "vault",
         "format_version": FORMAT_VERSION,
         "fingerprint": text::fingerprint_base32(&found.fingerprint),

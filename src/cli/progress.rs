@@ -1,22 +1,30 @@
 //! What the library tells of its work: bars on standard error for a person, JSON lines for a program.
 
+use std::fmt;
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::Sender;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
+use indicatif::ProgressState;
 use indicatif::ProgressStyle;
 use rustix::termios::OptionalActions;
 use rustix::termios::Termios;
 use rustix::termios::tcgetattr;
+use rustix::termios::tcgetwinsize;
 use rustix::termios::tcsetattr;
 use serde_json::Map;
 use serde_json::Value;
@@ -34,13 +42,28 @@ use crate::tree::path::printable;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Set while a question waits for its answer, and nothing has to be ended in order.
 static ASKING: AtomicBool = AtomicBool::new(false);
+/// The bar of the work that a person watches: what else is said goes above it.
+static WATCHED: Mutex<Option<ProgressBar>> = Mutex::new(None);
 /// How the terminal was set before the question, which may be asked without showing what is typed.
 static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
-/// The longest part of a path that is shown while it is worked on; the terminal's width cuts it further.
+/// The longest part of a path that is shown while it is worked on.
 const SHOWN_CHARACTERS: usize = 50;
+/// A shorter part tells nobody anything.
+const SHOWN_CHARACTERS_MIN: usize = 12;
+/// Columns that a line needs before the path; the line never fills the terminal, or what the terminal itself
+/// shows (`^C`) would move the cursor to the next one.
+const COLUMNS_BEFORE_PATH: usize = 96;
+/// The same while nobody knows how much there is to do.
+const COLUMNS_BEFORE_PATH_WITHOUT_BAR: usize = 50;
 /// Work that is done by then needs no bar.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
-/// How often a bar is drawn again while nothing is told.
+/// Until then nobody can tell how long the rest takes.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// What takes longer than this many seconds is not foretold: two days.
+const LEFT_SECONDS_MAX: u64 = 172_800;
+/// A bar beside its numbers needs so many columns, as most terminals have.
+const COLUMNS_MIN: usize = 80;
+/// How often a bar is drawn again while nothing is told, and shows where the work is.
 const TURN: Duration = Duration::from_millis(120);
 /// How long a program waits for the next line about how far the work is.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
@@ -56,9 +79,20 @@ pub fn watch_interrupts() {
             restore_terminal();
             std::process::exit(INTERRUPTED_CODE);
         }
+        say_stopping();
     };
     // Where no handler can be set, Ctrl-C just ends the program: the vault is sound at any instant.
     let _ = ctrlc::set_handler(handler);
+}
+
+/// The work may take a moment to come to its end; whoever watches it is told that it was asked to.
+fn say_stopping() {
+    if let Some(bar) = &*WATCHED.lock().unwrap_or_else(PoisonError::into_inner) {
+        bar.suspend(|| {
+            // Over what the terminal shows for the key. Nobody can be told if that fails.
+            let _ = writeln!(io::stderr(), "\rstopping; Ctrl-C once more stops at once");
+        });
+    }
 }
 
 /// Whether the person has pressed Ctrl-C.
@@ -92,7 +126,9 @@ pub struct Bars {
     began: Instant,
     /// Whether there is to be a bar once the work has taken [`SHOWN_AFTER`].
     drawn: bool,
-    is_drawn: AtomicBool,
+    is_drawn: Arc<AtomicBool>,
+    /// Ends the wait for [`SHOWN_AFTER`] when it is dropped.
+    _waiting: Option<Sender<()>>,
     json: bool,
     /// Whether a program is told how far the work is.
     status: bool,
@@ -113,12 +149,33 @@ struct Now {
     told: Instant,
 }
 
-/// Turns until it is dropped.
-pub struct Spinner(ProgressBar);
-
-impl Drop for Spinner {
+impl Drop for Bars {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.clear();
+    }
+}
+
+/// Turns until it is dropped.
+pub struct Spinner(#[allow(dead_code, reason = "it is kept so that it turns")] Bars);
+
+/// Draws the bar once the work has taken [`SHOWN_AFTER`], whether or not it tells anything meanwhile; never,
+/// if what is returned is dropped before.
+fn draw_later(bar: &ProgressBar, is_drawn: &Arc<AtomicBool>) -> Sender<()> {
+    let (bar, is_drawn) = (bar.clone(), Arc::clone(is_drawn));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        if receiver.recv_timeout(SHOWN_AFTER) == Err(RecvTimeoutError::Timeout) && !is_interrupted() {
+            draw(&bar, &is_drawn);
+        }
+    });
+    sender
+}
+
+/// Puts the bar on the terminal, unless it is there already or was taken away.
+fn draw(bar: &ProgressBar, is_drawn: &AtomicBool) {
+    if !is_drawn.swap(true, Ordering::Relaxed) {
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+        bar.enable_steady_tick(TURN);
     }
 }
 
@@ -128,11 +185,19 @@ impl Bars {
     pub fn new(output: &OutputArgs) -> Self {
         let wanted = !output.quiet && !output.no_progress;
         let began = Instant::now();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let drawn = wanted && !output.json && io::stderr().is_terminal();
+        let is_drawn = Arc::new(AtomicBool::new(false));
+        let waiting = drawn.then(|| draw_later(&bar, &is_drawn));
+        if drawn {
+            *WATCHED.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        }
         Self {
-            bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+            bar,
             began,
-            drawn: wanted && !output.json && io::stderr().is_terminal(),
-            is_drawn: AtomicBool::new(false),
+            drawn,
+            is_drawn,
+            _waiting: waiting,
             json: output.json,
             status: wanted && output.json,
             quiet: output.quiet,
@@ -148,25 +213,22 @@ impl Bars {
 
     /// Something that turns while `what` takes its time.
     #[must_use]
-    pub fn spinner(&self, what: &str) -> Spinner {
+    pub fn spinner(self, what: &str) -> Spinner {
         self.bar.reset();
         self.bar.set_style(style("{spinner} {msg}"));
         self.bar.set_message(one_line(what));
-        self.draw();
-        Spinner(self.bar.clone())
+        if self.drawn {
+            draw(&self.bar, &self.is_drawn);
+        }
+        Spinner(self)
     }
 
     /// Takes the bar away, before the last lines are printed.
     pub fn clear(&self) {
+        // Nor will it be drawn any more.
+        self.is_drawn.store(true, Ordering::Relaxed);
+        *WATCHED.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.bar.finish_and_clear();
-    }
-
-    /// Puts the bar on the terminal, if one is wanted.
-    fn draw(&self) {
-        if self.drawn && !self.is_drawn.swap(true, Ordering::Relaxed) {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
-            self.bar.enable_steady_tick(TURN);
-        }
     }
 
     fn begin(&self, phase: Phase) {
@@ -181,7 +243,11 @@ impl Bars {
         self.bar.unset_length();
         self.bar.set_prefix(words(phase));
         self.bar.set_message("");
-        self.bar.set_style(style("{spinner} {prefix}  {decimal_bytes}  {wide_msg}"));
+        self.bar.set_style(style(if is_narrow() {
+            "{spinner} {prefix}  {done}"
+        } else {
+            "{spinner} {prefix}  {done}  {rate}  {elapsed}  {msg}"
+        }));
     }
 
     fn total(&self, items: u64, bytes: u64) {
@@ -189,15 +255,18 @@ impl Bars {
         self.bytes_total.store(bytes, Ordering::Relaxed);
         if bytes > 0 {
             self.bar.set_length(bytes);
-            self.bar.set_style(style(
-                "{prefix}  {bar:24} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  \
-                 {decimal_bytes_per_sec}  {eta} left  {wide_msg}",
-            ));
+            self.bar.set_style(style(if is_narrow() {
+                "{percent:>3} %  {rate}  {left}"
+            } else {
+                "{prefix}  {gauge} {percent:>3} %  {done} of {all}  {rate}  {left}  {msg}"
+            }));
         } else if items > 0 {
             self.bar.set_length(items);
-            self.bar.set_style(style(
-                "{prefix}  {bar:24} {percent:>3} %  {human_pos} of {human_len}  {eta} left  {wide_msg}",
-            ));
+            self.bar.set_style(style(if is_narrow() {
+                "{percent:>3} %  {human_pos} of {human_len}  {left}"
+            } else {
+                "{prefix}  {gauge} {percent:>3} %  {human_pos} of {human_len}  {left}  {msg}"
+            }));
         }
     }
 
@@ -221,13 +290,11 @@ impl Bars {
         } else if self.every_entry {
             self.line(&printable(path));
         }
-        if self.status {
+        if self.status || self.drawn {
             self.with_now(|now| {
                 now.entry.clear();
                 now.entry.extend_from_slice(path);
             });
-        } else if self.is_drawn.load(Ordering::Relaxed) {
-            self.bar.set_message(shortened(path));
         }
     }
 
@@ -267,8 +334,13 @@ impl Bars {
 
     /// Tells how far the work is, if it is time to.
     fn tell(&self) {
-        if self.drawn && !self.is_drawn.load(Ordering::Relaxed) && self.began.elapsed() >= SHOWN_AFTER {
-            self.draw();
+        if self.is_drawn.load(Ordering::Relaxed) {
+            self.with_now(|now| {
+                if now.told.elapsed() >= TURN {
+                    now.told = Instant::now();
+                    self.bar.set_message(shortened(&now.entry, self.room()));
+                }
+            });
         }
         if !self.status {
             return;
@@ -282,6 +354,13 @@ impl Bars {
         if let Some(status) = status {
             print(&status);
         }
+    }
+
+    /// Columns for a path.
+    fn room(&self) -> usize {
+        let before =
+            if self.bar.length().is_some() { COLUMNS_BEFORE_PATH } else { COLUMNS_BEFORE_PATH_WITHOUT_BAR };
+        columns().map_or(SHOWN_CHARACTERS, |columns| columns.saturating_sub(before).min(SHOWN_CHARACTERS))
     }
 
     fn status(&self, now: &Now, elapsed: Duration) -> Value {
@@ -352,18 +431,69 @@ fn word(phase: Phase) -> &'static str {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "a rate is shown in three digits, and `as` saturates")]
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("templates are fixed and well-formed").progress_chars("━━╌")
+    let is_wide = columns().is_none_or(|columns| columns >= COLUMNS_BEFORE_PATH);
+    let template = template.replace("{gauge}", if is_wide { "{bar:24}" } else { "{bar:10}" });
+    let style = ProgressStyle::with_template(&template).expect("templates are fixed and well-formed");
+    style
+        .progress_chars("━━╌")
+        .with_key("done", |bar: &ProgressState, out: &mut dyn fmt::Write| {
+            write(out, &render::size(bar.pos()));
+        })
+        .with_key("all", |bar: &ProgressState, out: &mut dyn fmt::Write| {
+            write(out, &render::size(bar.len().unwrap_or_else(|| bar.pos())));
+        })
+        .with_key("rate", |bar: &ProgressState, out: &mut dyn fmt::Write| {
+            write(out, &format!("{}/s", render::size(bar.per_sec() as u64)));
+        })
+        .with_key("elapsed", |bar: &ProgressState, out: &mut dyn fmt::Write| {
+            write(out, &span(bar.elapsed()));
+        })
+        .with_key("left", |bar: &ProgressState, out: &mut dyn fmt::Write| {
+            // The first guesses are wild, and no guess at all comes as none or as ages.
+            let is_known =
+                bar.elapsed() >= SETTLED_AFTER && (1..LEFT_SECONDS_MAX).contains(&bar.eta().as_secs());
+            write(out, &if is_known { format!("{} left", span(bar.eta())) } else { String::new() });
+        })
 }
 
-/// The end of a path, where its name is.
-fn shortened(path: &[u8]) -> String {
+fn write(out: &mut dyn fmt::Write, text: &str) {
+    // A line is put together in memory.
+    let _ = out.write_str(text);
+}
+
+/// A span as it is told while it goes on: no longer than it is worth.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+/// Whether the terminal has no room for a bar beside its numbers.
+fn is_narrow() -> bool {
+    columns().is_some_and(|columns| columns < COLUMNS_MIN)
+}
+
+fn columns() -> Option<usize> {
+    let size = tcgetwinsize(rustix::stdio::stderr()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// The end of a path, where its name is, in so many characters; nothing where there is no room for it.
+fn shortened(path: &[u8], room: usize) -> String {
     let whole = printable(path);
     let length = whole.chars().count();
-    if length <= SHOWN_CHARACTERS {
+    if length <= room {
         return whole;
     }
-    let end: String = whole.chars().skip(length - SHOWN_CHARACTERS + 1).collect();
+    if room < SHOWN_CHARACTERS_MIN {
+        return String::new();
+    }
+    let end: String = whole.chars().skip(length - room + 1).collect();
     format!("…{end}")
 }
 
@@ -402,11 +532,12 @@ mod tests {
 
     #[test]
     fn the_end_of_a_long_path_is_shown_and_control_characters_never() {
-        assert_eq!(shortened(b"short"), "short");
-        let long = shortened(&[&[b'a'; 300][..], b"/name.txt"].concat());
-        assert_eq!((long.chars().count(), long.starts_with('…')), (SHOWN_CHARACTERS, true));
+        assert_eq!(shortened(b"short", 50), "short");
+        let long = shortened(&[&[b'a'; 300][..], b"/name.txt"].concat(), 50);
+        assert_eq!((long.chars().count(), long.starts_with('…')), (50, true));
         assert!(long.ends_with("/name.txt"));
-        assert!(!shortened(b"a\x1b[31mb").contains('\x1b'));
+        assert!(!shortened(b"a\x1b[31mb", 50).contains('\x1b'));
+        assert_eq!(shortened(b"too long for that", SHOWN_CHARACTERS_MIN - 1), "");
     }
 
     #[test]
@@ -455,10 +586,15 @@ mod tests {
     #[test]
     fn without_a_terminal_nothing_is_drawn() {
         let quiet = Bars::new(&OutputArgs { json: false, quiet: true, verbose: 0, no_progress: false });
-        let _spinner = quiet.spinner("waiting");
-        assert!(quiet.bar.is_hidden());
         assert!(!quiet.status);
+        assert!(quiet.spinner("waiting").0.bar.is_hidden());
         assert!(!bars(true).drawn);
+    }
+
+    #[test]
+    fn spans_are_told_in_two_units_at_most() {
+        let told = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!((told(7), told(125), told(7_380)), ("7 s".into(), "2 min 5 s".into(), "2 h 3 min".into()));
     }
 
     #[test]

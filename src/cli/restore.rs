@@ -224,9 +224,11 @@ fn words(summary: &Summary, target: &str) -> Vec<String> {
     let size = render::size(summary.bytes);
     let mut lines = vec![format!("{done} {} ({size}) to {target}{verified}", parts.join(", "))];
     if summary.resumed {
-        lines.push("went on where an interrupted restore had stopped".to_owned());
-    }
-    if summary.kept > 0 {
+        let kept = plural(summary.kept, "entry was", "entries were");
+        lines.push(format!(
+            "went on where an interrupted restore had stopped: {kept} there and as they should be"
+        ));
+    } else if summary.kept > 0 {
         lines.push(format!("left {} as they were", plural(summary.kept, "entry", "entries")));
     }
     if summary.removed > 0 {

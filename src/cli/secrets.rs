@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::render;
 use crate::cli::terminal::Input;
 use crate::cli::terminal::TRIES;
 use crate::cli::terminal::ask_hidden;
@@ -150,14 +151,23 @@ impl Strength {
             3 => "good",
             _ => "strong",
         };
-        let mut text =
-            format!("This passphrase is {verdict}: about 10^{:.0} guesses find it.", self.guesses_log10);
+        let mut text = format!("This passphrase is {verdict}: {} find it.", guesses(self.guesses_log10));
         for advice in &self.advice {
             text.push(' ');
             text.push_str(advice.trim_end_matches('.'));
             text.push('.');
         }
         text
+    }
+}
+
+/// A number of guesses in words.
+#[allow(clippy::cast_possible_truncation, reason = "a power of ten below 10^5")]
+fn guesses(log10: f64) -> String {
+    match log10.round().max(0.0) {
+        ..1.0 => "a few guesses".to_owned(),
+        few @ ..5.0 => format!("about {} guesses", render::count(10_f64.powf(few) as u64)),
+        many => format!("about 10^{many:.0} guesses"),
     }
 }
 
@@ -537,10 +547,8 @@ fn passphrase(bytes: &SecretBytes) -> Result<SecretBytes, Failure> {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd as _;
-    use std::os::unix::fs::FileExt as _;
     use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::fs::PermissionsExt as _;
-    use zeroize::Zeroize as _;
 
     fn exposed(text: &str) -> Option<Vec<u8>> {
         passphrase(&SecretBytes::from_slice(text.as_bytes())).ok().map(|secret| secret.expose(<[u8]>::to_vec))
@@ -616,57 +624,6 @@ mod tests {
         assert_eq!(exit(read_password_fd(1_000_000)), Some(Exit::Failed));
     }
 
-    /// Whether the memory of this process holds what `masked` is when each of its bits is turned.
-    fn memory_holds(masked: &[u8]) -> bool {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let memory = File::open("/proc/self/mem").unwrap();
-        // Large enough to come straight from the system, so that no earlier reading is read again.
-        let mut bytes = vec![0; 4 << 20];
-        for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
-            let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
-            let number = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
-            let (mut at, end) = (number(start), number(end));
-            while at < end {
-                // What another test's thread has given back meanwhile can't be read.
-                let read = memory.read_at(&mut bytes, at).unwrap_or(0);
-                if read == 0 {
-                    break;
-                }
-                let is_it = |window: &[u8]| window.iter().zip(masked).all(|(byte, turned)| *byte == !turned);
-                if bytes[..read].windows(masked.len()).any(is_it) {
-                    bytes.fill(0);
-                    return true;
-                }
-                at += u64::try_from(read).unwrap();
-            }
-        }
-        false
-    }
-
-    #[test]
-    fn a_passphrase_that_was_read_and_dropped_is_nowhere_in_memory() {
-        // Turned, so that this test holds no copy of it. What it stands for is letters and the like.
-        let masked: Vec<u8> = crate::crypto::random::bytes::<24>().map(|byte| byte & 0x3f | 0x80).to_vec();
-        let mut plain: Zeroizing<Vec<u8>> = Zeroizing::new(masked.iter().map(|byte| !byte).collect());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        write_new(&path, &plain).unwrap();
-        plain.zeroize();
-        assert!(!memory_holds(&masked), "the test itself has left a copy");
-
-        let secret = read_password_file(&path).unwrap();
-        assert!(memory_holds(&masked), "what is in memory is found");
-        drop(secret);
-        assert!(!memory_holds(&masked), "a file");
-        for command in ["cat", "head -c 99"] {
-            drop(run_password_command(&format!("{command} {}", path.display())).unwrap());
-            assert!(!memory_holds(&masked), "{command}");
-        }
-        let file = File::open(&path).unwrap();
-        drop(read_password_fd(u32::try_from(file.as_raw_fd()).unwrap()).unwrap());
-        assert!(!memory_holds(&masked), "a descriptor");
-    }
-
     #[test]
     fn a_generated_passphrase_is_typed_back_in_any_case_and_with_any_blanks() {
         assert!(are_same_words(b" Violet\tANCHOR  tundra\r", "violet anchor tundra"));
@@ -682,11 +639,13 @@ mod tests {
         let failure = check_strength(&weak, false).err().unwrap();
         assert_eq!(failure.exit, Exit::Refused);
         assert!(
-            failure.message.starts_with("this passphrase is very weak: about 10^"),
+            failure.message.starts_with("this passphrase is very weak: about 100 guesses find it. "),
             "{}",
             failure.message
         );
         assert!(!failure.message.contains("password1"));
+        assert_eq!((guesses(0.2), guesses(4.1)), ("a few guesses".into(), "about 10,000 guesses".into()));
+        assert_eq!(guesses(11.6), "about 10^12 guesses");
         assert!(check_strength(&weak, true).is_ok());
         let made = text::generate_passphrase(PASSPHRASE_WORDS);
         assert!(check_strength(&SecretBytes::from_slice(made.as_bytes()), false).is_ok());

@@ -294,6 +294,10 @@ fn as_json(vault: &Vault, listed: &Listed<'_>) -> serde_json::Value {
     });
     if let (Some(message), serde_json::Value::Object(rest)) = (message.as_object_mut(), rest) {
         message.extend(rest);
+        if body.paths.iter().any(|path| std::str::from_utf8(path).is_err()) {
+            let encoded = body.paths.iter().map(|path| data_encoding::BASE64.encode(path));
+            message.insert("paths_base64".to_owned(), json!(encoded.collect::<Vec<_>>()));
+        }
     }
     message
 }

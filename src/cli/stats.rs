@@ -74,13 +74,13 @@ fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit,
         }
         context.json(&message)?;
     } else {
-        context.line(&format!("files     {}", stats.files))?;
-        context.line(&format!("folders   {}", stats.directories))?;
-        context.line(&format!("others    {}", stats.others))?;
+        context.line(&format!("files     {}", render::count(stats.files)))?;
+        context.line(&format!("folders   {}", render::count(stats.directories)))?;
+        context.line(&format!("others    {}", render::count(stats.others)))?;
         context.line(&format!("size      {}", render::size(stats.bytes)))?;
         if raw {
             let unique = render::size(stats.bytes_unique);
-            context.line(&format!("different {unique} in {} chunks", stats.chunks))?;
+            context.line(&format!("different {unique} in {} chunks", render::count(stats.chunks)))?;
             context.line(&format!("stored    {}", render::size(stats.bytes_stored)))?;
         }
     }
@@ -122,9 +122,13 @@ fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
         }))?;
     } else {
         context.line(&format!("snapshots {}", chosen.len()))?;
-        context.line(&format!("files     {files} in all of them"))?;
+        context.line(&format!("files     {} in all of them", render::count(files)))?;
         context.line(&format!("size      {} in all of them", render::size(bytes)))?;
-        context.line(&format!("stored    {} in {objects} objects", render::size(stored)))?;
+        context.line(&format!(
+            "stored    {} in {} objects",
+            render::size(stored),
+            render::count(objects as u64)
+        ))?;
     }
     Ok(if is_whole { Exit::Done } else { Exit::Damaged })
 }

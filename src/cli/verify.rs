@@ -19,6 +19,7 @@ use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;
 use crate::cli::status::count;
+use crate::task;
 use crate::task::verify;
 use crate::task::verify::Change;
 use crate::task::verify::Class;
@@ -141,7 +142,7 @@ fn check(context: &Context, args: &VerifyArgs, read: &ReadData) -> Result<Report
     // Findings about the history are listed with the others, not ended with.
     let is_history_sound = machine.check(&locked).is_ok();
     let is_known = expected.is_some();
-    if !args.public && is_history_sound && (is_key_given(context) || !is_known) {
+    if !args.public && is_history_sound && (context.secrets.is_given()? || !is_known) {
         return keyed(context, args, read, pins.as_ref());
     }
     if !is_history_sound && !args.public {
@@ -156,7 +157,7 @@ fn check(context: &Context, args: &VerifyArgs, read: &ReadData) -> Result<Report
     let bars = context.watched_bars();
     let report = verify::verify_public(&locked, pins.as_ref(), &args.expect, read, &bars);
     bars.clear();
-    let report = report?;
+    let report = report.map_err(ended)?;
     if report.is_sound() && is_known {
         context.pin_quietly(&machine, &locked);
     }
@@ -173,18 +174,17 @@ fn keyed(
     let bars = context.watched_bars();
     let report = verify::verify_private(&vault, pins, &args.expect, read, &bars);
     bars.clear();
-    Ok(report?)
+    report.map_err(ended)
 }
 
-fn is_key_given(context: &Context) -> bool {
-    let secrets = &context.secrets;
-    secrets.password_file.is_some()
-        || secrets.password_command.is_some()
-        || secrets.password_fd.is_some()
-        || secrets.key_file.is_some()
-        || secrets.recovery_code_file.is_some()
-        || !secrets.card_file.is_empty()
-        || !secrets.identity.is_empty()
+/// A check that was interrupted says nothing of the vault, and leaves nothing to go on from.
+fn ended(error: task::error::Error) -> Failure {
+    match error {
+        task::error::Error::Interrupted => Failure::from(error).hint(
+            "not all was looked at, and the next run begins anew; `--read-data-subset 1/7` reads a part",
+        ),
+        error => error.into(),
+    }
 }
 
 // ---- what was found ----------------------------------------------------------------------------
@@ -374,7 +374,8 @@ fn against_source(context: &Context, args: &VerifyArgs, folder: &Path) -> Result
         let bars = context.watched_bars();
         let found = verify::against_source(&reader, &place, &path, &bars);
         bars.clear();
-        let Comparison { differences, total: more, compared: entries, bytes: read, damaged: bad } = found?;
+        let found = found.map_err(ended)?;
+        let Comparison { differences, total: more, compared: entries, bytes: read, damaged: bad } = found;
         for difference in &differences {
             show_difference(context, difference)?;
         }

@@ -6,6 +6,7 @@ mod bench;
 mod backup;
 mod general;
 mod init;
+mod json;
 mod look;
 mod people;
 mod recover;

@@ -15,6 +15,18 @@ fn a_sound_vault_is_said_to_be_sound_with_and_without_a_key() {
 }
 
 #[test]
+fn a_passphrase_that_the_environment_names_is_a_key_like_any_other() {
+    let bench = Bench::new();
+    let command = "echo violet anchor tundra kettle";
+    bench.run(&["init", "--password-command", command, "--without-recovery-code"]).ends(0);
+    let run = bench.run_with(&["verify"], &[("STRONGROOM_PASSWORD_COMMAND", command)], b"").ends(0);
+    assert!(run.out.contains("every directory reads whole"), "{}", run.out);
+    let run =
+        bench.run_with(&["verify", "--public"], &[("STRONGROOM_PASSWORD_COMMAND", command)], b"").ends(0);
+    assert!(!run.out.contains("every directory reads whole"), "{}", run.out);
+}
+
+#[test]
 fn a_missing_pack_ends_with_20_and_a_missing_snapshot_with_21() {
     let bench = Bench::with_snapshots();
     let vault = bench.path("vault");

@@ -300,8 +300,9 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
     }
 
     fn run(&self, start: &Start) -> Result<(), Error> {
-        self.check_room(start)?;
+        let (items, bytes) = self.check_room(start)?;
         self.observer.event(&Event::Phase(Phase::Restoring));
+        self.observer.event(&Event::Total { items, bytes });
         let unreachable = thread::scope(|scope| {
             let (sender, batches) = mpsc::sync_channel(BATCHES_WAITING);
             let batches = Arc::new(Mutex::new(batches));

@@ -48,17 +48,16 @@ const BATCH_BYTES_INLINE: usize = 2 << 20;
 const BATCH_FILES_OPEN: usize = 128;
 
 impl<'t> Restoration<'_, '_, 't> {
-    /// Tells how much there is to do, and refuses it if there isn't room.
+    /// How much there is to do, in files and bytes; refused if there isn't room.
     ///
     /// What the body says is enough if it is all wanted and fits. Else the trees tell: without holes,
     /// each inode once, and less what the files replace.
-    pub(super) fn check_room(&self, start: &Start) -> Result<(), Error> {
+    pub(super) fn check_room(&self, start: &Start) -> Result<(u64, u64), Error> {
         let counts = self.reader.body().counts;
         let is_all = self.options.subpath.is_root() && self.options.selection.is_everything();
         let free = if self.options.policy.dry_run { u64::MAX } else { self.target.free_bytes()? };
         if is_all && counts.bytes <= free {
-            self.observer.event(&Event::Total { items: counts.files, bytes: counts.bytes });
-            return Ok(());
+            return Ok((counts.files, counts.bytes));
         }
         self.observer.event(&Event::Phase(Phase::Counting));
         let (mut files, mut bytes, mut needed) = (0_u64, 0_u64, 0_u64);
@@ -96,8 +95,7 @@ impl<'t> Restoration<'_, '_, 't> {
             let what = format!("the files need {needed} bytes, and where they are to go {free} are free");
             return Err(Error::Refused { what });
         }
-        self.observer.event(&Event::Total { items: files, bytes });
-        Ok(())
+        Ok((files, bytes))
     }
 
     /// How many bytes of a file's room are taken already, by what stands in its place.
