@@ -190,8 +190,7 @@ fn warn_if_it_can_remove(context: &Context, can: bool) {
 }
 
 fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
-    vault.admin()?;
+    let mut vault = context.unlock_owner()?;
     let waiting = join::requests(vault.store(), &vault.log().fingerprint())?;
     let text = match &args.code {
         Some(text) => text.clone(),
@@ -223,7 +222,7 @@ fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
     vault.add_device(request, &name, context.now, &wait_for_others)?;
     // It has done its work; left behind it would be no more than a line in a list.
     let _ = withdraw(vault.store(), object);
-    finish(context, &vault)?;
+    finish(context, &vault);
     joined(
         context,
         request.device,
@@ -259,13 +258,12 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
-    let mut vault = context.unlock()?;
-    vault.admin()?;
+    let mut vault = context.unlock_owner()?;
     let keys = own_keys(context, vault.locked())?;
     let fingerprint = vault.log().fingerprint();
     let request = Request::new(fingerprint.vault_id(), &keys);
     vault.add_device(&request, &name, context.now, &wait_for_others)?;
-    finish(context, &vault)?;
+    finish(context, &vault);
     context.machine()?.remember(&vault.store().place(), &fingerprint)?;
     joined(
         context,
@@ -375,11 +373,11 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Error> {
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_owner()?;
     let (device, name) = find(&vault, &args.device)?;
     let last = last_that_counts(&vault, device, args.last)?;
     vault.revoke_device(device, last, context.now, &wait_for_others)?;
-    finish(context, &vault)?;
+    finish(context, &vault);
     let name = if name.is_empty() { device.short() } else { one_line(&name) };
     if context.output.json {
         context.json(&json!({

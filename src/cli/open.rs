@@ -123,6 +123,19 @@ impl Context {
         self.unlock_by(locked, pins.is_some(), &way)
     }
 
+    /// The same for a command that changes the vault: with an owner's key only.
+    ///
+    /// # Errors
+    /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's.
+    pub fn unlock_owner(&self) -> Result<Vault, Failure> {
+        let (locked, pins) = self.locked()?;
+        let way = self.way(&locked)?;
+        let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
+        vault.admin()?;
+        self.renew_lock(&mut vault, &way);
+        Ok(vault)
+    }
+
     /// The same with a way that is known already; `is_known` says whether this machine knew the vault.
     ///
     /// # Errors
@@ -130,10 +143,9 @@ impl Context {
     pub fn unlock_by(&self, locked: LockedVault, is_known: bool, way: &Way) -> Result<Vault, Failure> {
         let machine = self.machine()?;
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
-        let mut vault = locked.unlock(way)?;
+        let vault = locked.unlock(way)?;
         drop(spinner);
         self.confirm_recipient(&vault, is_known)?;
-        self.renew_lock(&mut vault, way);
         self.pin_quietly(&machine, vault.locked());
         Ok(vault)
     }
@@ -192,7 +204,10 @@ impl Context {
             vault.remove_older_generations()
         });
         if renewed.is_ok() {
-            self.note("note: the slot was locked anew: guessing its passphrase now costs what it should");
+            self.note(
+                "note: the slot was locked anew: in copies of the vault made from now on, guessing its passphrase \
+                 costs what it should",
+            );
         }
     }
 

@@ -332,7 +332,7 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
         way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
     }
     drop(spinner);
-    finish(context, vault)?;
+    finish(context, vault);
 
     let is_code = |lock: &Lock| matches!(lock, Lock::RecoveryCode(_) | Lock::Cards { .. });
     let codes = vault.slots().slots.iter().filter(|slot| is_code(&slot.lock)).count();

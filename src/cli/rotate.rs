@@ -15,6 +15,7 @@ use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::slot::finish;
 use crate::cli::status::count;
+use crate::id::DeviceId;
 use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Options;
@@ -59,7 +60,7 @@ struct LimitArgs {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's.
 pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_owner()?;
     rotate(context, &mut vault)?;
     if args.reencrypt {
         return reencrypt_all(context, &mut vault, args.limits.budget);
@@ -84,7 +85,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
             Ok(())
         })?;
     }
-    finish(context, vault)?;
+    finish(context, vault);
     let log = vault.log();
     let epoch = log.keys().newest;
     let devices = log.devices().values().filter(|device| device.revoked.is_none()).count();
@@ -114,8 +115,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
-    vault.admin()?;
+    let mut vault = context.unlock_owner()?;
     reencrypt_all(context, &mut vault, args.limits.budget)
 }
 
@@ -181,6 +181,14 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
             text(format!(
                 "No object here is readable with keys of epoch {epoch} or before; copies elsewhere are"
             ))?;
+            let behind = devices_behind(vault);
+            if behind > 0 {
+                context.note(&format!(
+                    "note: {} not backed up since the keys changed: a backup that was under way then may still \
+                     add objects under older keys; run `strongroom reencrypt` again after the next one",
+                    if behind == 1 { "1 device has".to_owned() } else { format!("{behind} devices have") }
+                ));
+            }
             if let Some(path) = statement {
                 text(format!(
                     "This is stated and signed in {path}; `strongroom verify --statement` checks it"
@@ -204,6 +212,18 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
             Err(failure.hint("`strongroom verify --read-all` lists what is damaged and which files it costs"))
         }
     }
+}
+
+/// How many devices have no snapshot under the newest epoch yet: one of them may be at work under an older.
+fn devices_behind(vault: &Vault) -> usize {
+    let newest = vault.log().keys().newest;
+    let enrolled = vault.log().devices().iter().filter(|(_, known)| known.revoked.is_none());
+    let is_behind = |device: DeviceId| {
+        let history = vault.locked().history(device).ok();
+        let last = history.as_ref().and_then(|history| history.snapshots().last());
+        last.is_none_or(|snapshot| snapshot.header.epoch < newest)
+    };
+    enrolled.filter(|(device, _)| is_behind(**device)).count()
 }
 
 /// Keeps a signed statement beside what this machine remembers of the vault, if there is something to state.

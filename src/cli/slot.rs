@@ -139,8 +139,7 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
-    let mut vault = context.unlock()?;
-    vault.admin()?;
+    let mut vault = context.unlock_owner()?;
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
         return Err(Error::LabelTaken { label: args.label.clone() }.into());
@@ -153,10 +152,10 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
     let slot = new.slot(&fingerprint, role, &args.label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
-    finish(context, &vault)?;
     let label = one_line(&args.label);
     let kind = slot.kind();
     told(context, "slot_added", &args.label, role, kind, &new.keep)?;
+    finish(context, &vault);
     if !context.output.json {
         let may = match role {
             Role::Owner => "everything, with an owner's powers",
@@ -168,11 +167,11 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
 }
 
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_owner()?;
     let (id, role, kind, label) = find(&vault, &args.label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
-    finish(context, &vault)?;
     told(context, "slot_removed", &label, role, kind, &[])?;
+    finish(context, &vault);
     if !context.output.json {
         let label = one_line(&label);
         context.line(&format!("{label} no longer opens the vault"))?;
@@ -189,7 +188,7 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_owner()?;
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
@@ -199,8 +198,8 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
     let slot = new.slot(&fingerprint, role, &label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
-    finish(context, &vault)?;
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
+    finish(context, &vault);
     if !context.output.json {
         context.line(&format!("{} opens the vault by the new {} only", one_line(&label), slot.kind()))?;
         context.line(&format!(
@@ -243,21 +242,22 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(SlotId, Role, &'static str, 
     Ok((slot.id, slot.role, slot.lock.word(), label_of(slot).unwrap_or_default().to_owned()))
 }
 
-/// What follows every change of keys: older tables go, this machine remembers the new state.
-///
-/// # Errors
-/// If the vault's names can't be listed.
-pub fn finish(context: &Context, vault: &Vault) -> Result<(), Failure> {
-    let leftover = vault.remove_older_generations()?;
-    if leftover.objects > 0 {
-        context.warn(&format!(
+/// What follows every change of keys: older tables go, this machine remembers the new state. The change
+/// stands, whatever becomes of these.
+pub fn finish(context: &Context, vault: &Vault) {
+    match vault.remove_older_generations() {
+        Ok(leftover) if leftover.objects == 0 => {}
+        Ok(leftover) => context.warn(&format!(
             "the store kept {} older slot tables and rings: whoever reads them and has an old secret opens what \
              they held; remove them where the store is kept",
             leftover.objects
-        ));
+        )),
+        Err(error) => context.warn(&format!("older slot tables and rings could not be removed: {error}")),
     }
-    context.pin_quietly(&context.machine()?, vault.locked());
-    Ok(())
+    match context.machine() {
+        Ok(machine) => context.pin_quietly(&machine, vault.locked()),
+        Err(failure) => context.warn(&failure.message),
+    }
 }
 
 /// The same for programs; the things to keep for people.

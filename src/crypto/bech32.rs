@@ -48,7 +48,11 @@ pub(crate) fn decode(prefix: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
         return None;
     }
     let data = Zeroizing::new(data.to_ascii_lowercase());
-    let digits = Zeroizing::new(data.bytes().map(digit).collect::<Option<Vec<u8>>>()?);
+    // With room for all of it from the start: what grows leaves copies behind.
+    let mut digits = Zeroizing::new(Vec::with_capacity(data.len()));
+    for letter in data.bytes() {
+        digits.push(digit(letter)?);
+    }
     let body_length = digits.len().checked_sub(CHECK_CHARACTERS)?;
     if checksum(prefix, digits.iter().copied()) != 1 {
         return None;

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use rayon::iter::IntoParallelRefIterator;
 use rayon::iter::ParallelIterator;
@@ -20,8 +22,11 @@ use crate::observe::Phase;
 use crate::task::error::Error;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
+use crate::vault::authority::Current;
+use crate::vault::authority::damaged;
 use crate::vault::error;
 use crate::vault::history::Located;
+use crate::vault::name::Place;
 use crate::vault::record::Head;
 use crate::vault::record::SupersedeRow;
 use crate::vault::reseal::Strays;
@@ -122,6 +127,13 @@ pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Er
                 continue;
             }
         };
+        // A header that an owner has seen and that is not shown now would be made late.
+        if let Some(seen) = vault.log().seen().get(device)
+            && let Err(error) = history.check_head(seen)
+            && vault.log().devices()[device].revoked.is_none()
+        {
+            survey.problems.push(error);
+        }
         survey.heads.extend(history.head());
         let mut objects: BTreeMap<Digest, Old> = BTreeMap::new();
         for object in history.must_exist(vault.log()) {
@@ -146,6 +158,10 @@ pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Er
                 Ok(epoch) if epoch < newest => {
                     survey.left.add(bytes);
                     survey.old.push(old);
+                }
+                Ok(epoch) if epoch > newest => {
+                    let name = Place::Pack { device: *device, digest: old.object.name }.name();
+                    survey.problems.push(damaged(&name, "it claims an epoch that has not begun"));
                 }
                 Ok(_) => {}
                 Err(error) => survey.problems.push(error),
@@ -184,6 +200,9 @@ pub fn reencrypt(
             }
             kept += vault.remove_older_generations()?.objects as u64;
             kept += remove_strays(vault, newest)?;
+            // What writers that were cut off left under no name; what the store keeps of it is old anyhow.
+            let now = SystemTime::UNIX_EPOCH + Duration::from_nanos((options.clock)());
+            vault.store().clear_leftovers(now).map_err(error::Error::from)?;
             let dropped = newest.0.checked_sub(1).filter(|epoch| *epoch > 0).map(Epoch);
             let ended = Ended::Complete { dropped };
             return Ok(Summary { done, left: Amount::default(), kept, ended });
@@ -276,6 +295,7 @@ fn pass(
         let mut rows = Vec::new();
         let mut replaced = Vec::new();
         let mut failed = None;
+        let mut moved = false;
         for (old, sealed) in batch.iter().zip(sealed) {
             match sealed {
                 None => {}
@@ -291,6 +311,8 @@ fn pass(
                     replaced.push(old);
                 }
                 Some(Err(error @ error::Error::Store(_))) => failed = Some(error),
+                // Another owner's run was faster: the next survey finds it where it is.
+                Some(Err(error::Error::Missing { .. })) if has_moved(vault, old) => moved = true,
                 Some(Err(error)) => problems.push(error),
             }
         }
@@ -310,6 +332,9 @@ fn pass(
         if let Some(error) = failed {
             return Err(error.into());
         }
+        if moved {
+            return Ok(None);
+        }
         if observer.interrupted() {
             return Err(Error::Interrupted);
         }
@@ -318,6 +343,13 @@ fn pass(
         }
     }
     Ok((!problems.is_empty()).then_some(Ended::Hindered(problems)))
+}
+
+/// Whether the log says by now that another object stands for this one.
+fn has_moved(vault: &Vault, old: &Old) -> bool {
+    let Ok(newer) = vault.reloaded() else { return false };
+    let now = old.listed.first().map(|listed| newer.log().current(old.device, *listed, old.object.length));
+    now.is_some_and(|now| now != Current::Object(old.object.name, old.object.length))
 }
 
 /// Seals one object anew and stores it.

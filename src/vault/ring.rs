@@ -68,7 +68,8 @@ impl ReadRing {
     /// Seals it under `key` for one generation.
     #[must_use]
     pub fn wrap(&self, fingerprint: &Fingerprint, generation: u32, key: &Secret<32>) -> Vec<u8> {
-        let mut out = Writer::with_capacity(RING_STEP_BYTES);
+        // With room for all of it from the start: what grows leaves copies behind.
+        let mut out = Writer::with_capacity(RING_STEP_BYTES + 68 * self.epochs.len());
         self.dedup_root.expose(|root| out.bytes(root).count(self.epochs.len()).len());
         for keys in &self.epochs {
             out.u32(keys.epoch.0);
@@ -153,7 +154,10 @@ impl AdminRing {
     /// Seals it under `key` for one generation.
     #[must_use]
     pub fn wrap(&self, fingerprint: &Fingerprint, generation: u32, key: &Secret<32>) -> Vec<u8> {
-        let mut out = Writer::with_capacity(RING_STEP_BYTES * (2 + self.slots.len()));
+        let names = self.devices.iter().map(|(_, name)| 18 + name.len()).sum::<usize>()
+            + self.former.iter().map(|slot| 50 + slot.label.len()).sum::<usize>();
+        let room = RING_STEP_BYTES * (2 + self.slots.len()) + 32 * self.owners_seeds.len() + names;
+        let mut out = Writer::with_capacity(room + self.device_secrets.len());
         self.authority_seed.expose(|seed| out.bytes(seed).count(self.owners_seeds.len()).len());
         for seed in &self.owners_seeds {
             seed.expose(|seed| out.bytes(seed).len());

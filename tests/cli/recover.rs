@@ -72,7 +72,7 @@ fn a_code_lets_its_holder_in_again_and_is_retired_at_once() {
         .run(&["slot", "test", "--key-file", "new.key"])
         .ends(0)
         .says("this key file opens slot anna as owner\n");
-    assert_eq!(labels(&bench, "key"), ["owner", "anna", "recovery code"]);
+    assert_eq!(labels(&bench, "key"), ["owner", "recovery code", "anna"]);
     for file in ["new.key", "new.code"] {
         assert_eq!(fs::metadata(bench.path(file)).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -131,7 +131,7 @@ fn cards_are_retired_too_and_a_key_file_is_not() {
     bench.run(&[&["slot", "test"], &cards[..]].concat()).ends(12);
     let owner = messages[2]["label"].as_str().unwrap();
     assert!(owner.starts_with("owner (recovered 20"), "{owner}");
-    assert_eq!(labels(&bench, "new.key"), ["owner", "recovery code", owner, "recovery code 2"]);
+    assert_eq!(labels(&bench, "new.key"), ["owner", "recovery code", "recovery code 2", owner]);
 
     let again = ["--new-key-file", "newer.key", "--recovery-code-out", "newer.code", "--json"];
     let messages = bench.keyed(&[&["recover"], &again[..]].concat()).ends(0).json();
