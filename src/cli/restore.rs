@@ -102,9 +102,9 @@ enum OverwriteArg {
 /// written.
 pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
     let part = Part::parse(args.snapshot.clone())?;
-    let options = Options { subpath: part.path, policy: policy(args), selection: selection(args)? };
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let options = Options { subpath: part.path.clone(), policy: policy(args), selection: selection(args)? };
+    let vault = context.unlock_to_choose()?;
+    let reader = snapshots::choose(context, &vault, "restore", &part, &args.filters)?;
     let summary = {
         let bars = context.watched_bars();
         restore::restore(&reader, &args.target, &options, &bars)?

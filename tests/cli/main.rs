@@ -6,6 +6,7 @@ mod bench;
 mod backup;
 mod general;
 mod init;
+mod log;
 mod look;
 mod people;
 mod restore;
