@@ -190,7 +190,7 @@ fn warn_if_it_can_remove(context: &Context, can: bool) {
 }
 
 fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("device approve", args.code.as_deref().unwrap_or_default())?;
     let waiting = join::requests(vault.store(), &vault.log().fingerprint())?;
     let text = match &args.code {
         Some(text) => text.clone(),
@@ -258,7 +258,7 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("device add", &name)?;
     let keys = own_keys(context, vault.locked())?;
     let fingerprint = vault.log().fingerprint();
     let request = Request::new(fingerprint.vault_id(), &keys);
@@ -289,7 +289,7 @@ fn joined(context: &Context, device: DeviceId, name: &str, what: &str) -> Result
 }
 
 fn list(context: &Context) -> Result<Exit, Failure> {
-    let vault = context.unlock()?;
+    let vault = context.unlock("device list", "")?;
     let own = context.machine()?.device(&vault.log().fingerprint())?;
     let mut exit = Exit::Done;
     for (device, known) in vault.log().devices() {
@@ -373,7 +373,7 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Error> {
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("device revoke", &args.device)?;
     let (device, name) = find(&vault, &args.device)?;
     let last = last_that_counts(&vault, device, args.last)?;
     vault.revoke_device(device, last, context.now, &wait_for_others)?;

@@ -99,9 +99,9 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage("both snapshots are compared at the same path")
             .hint("give the path with the first of them only"));
     }
-    let vault = context.unlock()?;
-    let before = snapshots::choose(context, &vault, &first.which, &args.filters)?;
-    let after = snapshots::choose(context, &vault, &second.which, &args.filters)?;
+    let vault = context.unlock_to_choose()?;
+    let both = [&first.which, &second.which];
+    let [before, after] = snapshots::choose_each(context, &vault, "diff", both, &first.path, &args.filters)?;
     let mut lines = context.lines();
     let (mut added, mut removed, mut changed, mut failed) = (Sum::default(), Sum::default(), 0_u64, None);
     let damaged = browse::diff(&before, &after, &first.path, args.contents, |path, change| {

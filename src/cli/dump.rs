@@ -51,13 +51,13 @@ pub struct DumpArgs {
 /// What opening the vault says; [`Exit::Damaged`] if the file is: what came before the damage has been
 /// printed then, and nothing is left of a `--target`.
 pub fn run(context: &Context, args: &DumpArgs) -> Result<Exit, Failure> {
-    let part = Part::parse(args.snapshot.clone())?;
-    let path = match &args.path {
-        Some(path) => snapshots::tree_path(path.as_bytes())?,
-        None => part.path,
-    };
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let mut part = Part::parse(args.snapshot.clone())?;
+    if let Some(path) = &args.path {
+        part.path = snapshots::tree_path(path.as_bytes())?;
+    }
+    let vault = context.unlock_to_choose()?;
+    let reader = snapshots::choose(context, &vault, "dump", &part, &args.filters)?;
+    let path = part.path;
     let entry = match browse::entry_at(&reader, &path)? {
         At::Entry(entry) if matches!(entry.kind, EntryKind::File { .. }) => entry,
         at => {

@@ -106,7 +106,7 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
     };
     let parts = args.snapshot.iter().cloned().map(Part::parse).collect::<Result<Vec<_>, _>>()?;
     let filters = args.filters.filters()?;
-    let vault = context.unlock()?;
+    let vault = context.unlock("find", &asked(args))?;
     let (listing, is_whole) = snapshots::listing(context, &vault);
     let mut places: Vec<(&Listed<'_>, TreePath)> = Vec::new();
     for part in &parts {
@@ -163,6 +163,13 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
         context.note("nothing fits");
     }
     Ok(exit)
+}
+
+/// What was looked for, and in which snapshots if not in all.
+fn asked(args: &FindArgs) -> String {
+    let patterns = args.patterns.join(" ");
+    let snapshots: Vec<_> = args.snapshot.iter().map(|part| part.to_string_lossy()).collect();
+    if snapshots.is_empty() { patterns } else { format!("{patterns} in {}", snapshots.join(" ")) }
 }
 
 fn time(nanos: u64) -> Time {

@@ -63,16 +63,15 @@ pub struct ListingArgs {
 /// What opening the vault says, or if there is nothing at the path. [`Exit::Damaged`] at the end if
 /// anything is.
 pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Failure> {
-    let part = Part::parse(args.snapshot.clone())?;
-    let from = match &args.path {
-        Some(path) => snapshots::tree_path(path.as_bytes())?,
-        None => part.path,
-    };
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let mut part = Part::parse(args.snapshot.clone())?;
+    if let Some(path) = &args.path {
+        part.path = snapshots::tree_path(path.as_bytes())?;
+    }
+    let vault = context.unlock_to_choose()?;
+    let reader = snapshots::choose(context, &vault, "ls", &part, &args.filters)?;
     let mut lines = context.lines();
     let mut failed = None;
-    let damaged = browse::walk(&reader, &from, args.recursive, |path, entry| {
+    let damaged = browse::walk(&reader, &part.path, args.recursive, |path, entry| {
         match args.listing.show(context, &mut lines, "node", None, path, entry) {
             Ok(()) => ControlFlow::Continue(()),
             Err(failure) => {

@@ -19,6 +19,7 @@ mod dump;
 mod find;
 mod init;
 mod inspect;
+mod log;
 mod ls;
 mod man;
 mod new_way;
@@ -100,6 +101,7 @@ enum Command {
     #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Log(log::LogArgs),
     #[command(visible_alias = "key")]
     Slot(slot::SlotArgs),
     Device(device::DeviceArgs),
@@ -158,6 +160,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Dump(args) => dump::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Log(args) => log::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
         Command::Slot(args) => slot::run(&context, &args),
         Command::Device(args) => device::run(&context, &args),

@@ -18,6 +18,7 @@ use crate::cli::args::other_programs_hint;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::init::host_name;
 use crate::cli::progress::Bars;
 use crate::cli::progress::watch_interrupts;
 use crate::cli::render;
@@ -31,6 +32,8 @@ use crate::store::Local;
 use crate::store::Store;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
+use crate::vault::acts::Act;
+use crate::vault::acts::Deed;
 use crate::vault::device::DeviceVault;
 use crate::vault::error::Error;
 use crate::vault::machine::Machine;
@@ -112,12 +115,30 @@ impl Context {
         Ok((locked, pins))
     }
 
-    /// The vault, opened with what the person holds; its state is pinned.
+    /// The vault, opened with what the person holds for `command`, which was given `about`; its state is
+    /// pinned, and the person's log has an entry of it.
+    ///
+    /// A command has one entry, put before it reads or changes anything: a crash can't hide what was read,
+    /// and what came of a change is in the authority log.
     ///
     /// # Errors
     /// As [`Context::locked`]; `Exit::WrongKey`; `Exit::Usage` if no key was given and there is
     /// no terminal to ask at.
-    pub fn unlock(&self) -> Result<Vault, Failure> {
+    pub fn unlock(&self, command: &str, about: &str) -> Result<Vault, Failure> {
+        let vault = self.unlock_to_choose()?;
+        self.record(&vault, command, Deed::Given(about.to_owned()));
+        Ok(vault)
+    }
+
+    /// As [`Context::unlock`], for a command that reads snapshots: choosing them ([`snapshots::choose`])
+    /// puts the entry, as it can name them. What is read until then are headers, which anybody may read, and
+    /// as many bodies as it takes to choose.
+    ///
+    /// # Errors
+    /// As [`Context::unlock`].
+    ///
+    /// [`snapshots::choose`]: crate::cli::snapshots::choose
+    pub fn unlock_to_choose(&self) -> Result<Vault, Failure> {
         let (locked, pins) = self.locked()?;
         let way = self.way(&locked)?;
         self.unlock_by(locked, pins.is_some(), &way)
@@ -127,10 +148,11 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's.
-    pub fn unlock_owner(&self) -> Result<Vault, Failure> {
+    pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         let (locked, pins) = self.locked()?;
         let way = self.way(&locked)?;
         let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
+        self.record(&vault, command, Deed::Given(about.to_owned()));
         vault.admin()?;
         self.renew_lock(&mut vault, &way);
         Ok(vault)
@@ -148,6 +170,17 @@ impl Context {
         self.confirm_recipient(&vault, is_known)?;
         self.pin_quietly(&machine, vault.locked());
         Ok(vault)
+    }
+
+    /// Adds to the log of the slot that was opened. A store that can't be written, or is full, is no reason
+    /// not to restore from it.
+    pub fn record(&self, vault: &Vault, command: &str, deed: Deed) {
+        let act = Act { host: host_name(), command: command.to_owned(), deed };
+        if let Err(error) = vault.record_act(&act, self.now)
+            && self.output.verbose > 0
+        {
+            self.note(&format!("note: the log of who did what has no entry of this: {error}"));
+        }
     }
 
     /// An outside recipient's key opens whatever anybody sealed to it: the first time, somebody has to say

@@ -36,6 +36,7 @@ use crate::id::SlotId;
 use crate::id::SnapshotId;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
+use crate::vault::acts::Deed;
 use crate::vault::error::Error;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
@@ -104,7 +105,9 @@ fn open(context: &Context) -> Result<Vault, Failure> {
         None if terminal::is_there() => ask_way(context, &locked)?,
         None => context.way(&locked)?,
     };
-    context.unlock_by(locked, pins.is_some(), &way)
+    let vault = context.unlock_by(locked, pins.is_some(), &way)?;
+    context.record(&vault, "recover", Deed::Given(String::new()));
+    Ok(vault)
 }
 
 fn ask_way(context: &Context, locked: &LockedVault) -> Result<Way, Failure> {

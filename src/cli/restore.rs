@@ -110,7 +110,7 @@ impl RestoreArgs {
 pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
     // What is wrong with the arguments is told before a key is asked for.
     understood(args)?;
-    take_out(context, &context.unlock()?, args)
+    take_out(context, &context.unlock_to_choose()?, args)
 }
 
 fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
@@ -126,7 +126,7 @@ fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
 /// is: somebody should look at that vault. [`Exit::Failed`] if some could not be written.
 pub fn take_out(context: &Context, vault: &Vault, args: &RestoreArgs) -> Result<Exit, Failure> {
     let (part, options) = understood(args)?;
-    let reader = snapshots::choose(context, vault, &part.which, &args.filters)?;
+    let reader = snapshots::choose(context, vault, "restore", &part, &args.filters)?;
     let summary = {
         let bars = context.watched_bars();
         restore::restore(&reader, &args.target, &options, &bars)?

@@ -60,7 +60,7 @@ struct LimitArgs {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's.
 pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("rotate", if args.reencrypt { "--reencrypt" } else { "" })?;
     rotate(context, &mut vault)?;
     if args.reencrypt {
         return reencrypt_all(context, &mut vault, args.limits.budget);
@@ -115,7 +115,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("reencrypt", "")?;
     reencrypt_all(context, &mut vault, args.limits.budget)
 }
 

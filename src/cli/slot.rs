@@ -95,7 +95,7 @@ pub fn run(context: &Context, args: &SlotArgs) -> Result<Exit, Failure> {
 }
 
 fn list(context: &Context) -> Result<Exit, Failure> {
-    let vault = context.unlock()?;
+    let vault = context.unlock("slot list", "")?;
     let own = vault.slot().0.id;
     for slot in &vault.slots().slots {
         let label = vault.slot_label(slot.id);
@@ -139,7 +139,7 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("slot add", &args.label)?;
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
         return Err(Error::LabelTaken { label: args.label.clone() }.into());
@@ -167,7 +167,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
 }
 
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("slot remove", &args.label)?;
     let (id, role, kind, label) = find(&vault, &args.label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
     told(context, "slot_removed", &label, role, kind, &[])?;
@@ -188,7 +188,7 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner()?;
+    let mut vault = context.unlock_owner("slot passwd", args.label.as_deref().unwrap_or_default())?;
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
@@ -211,7 +211,7 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
 }
 
 fn test(context: &Context) -> Result<Exit, Failure> {
-    let vault = context.unlock()?;
+    let vault = context.unlock("slot test", "")?;
     let (slot, role) = vault.slot();
     let kind = vault.slots().slots.iter().find(|each| each.id == slot.id).map_or("", |each| each.lock.word());
     let label = vault.slot_label(slot.id).unwrap_or_default().to_owned();

@@ -23,6 +23,7 @@ use crate::task::browse::Which;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::vault::Vault;
+use crate::vault::acts::Deed;
 use crate::vault::error::Error;
 use crate::vault::read::SnapshotReader;
 
@@ -137,26 +138,51 @@ pub fn listing<'v>(context: &Context, vault: &'v Vault) -> (Listing<'v>, bool) {
     (listing, is_whole)
 }
 
-/// The chosen snapshot, ready to be read.
+/// The chosen snapshot, ready to be read from `path` on; the person's log says so from here on.
 ///
 /// # Errors
 /// [`Exit::Failed`] if none fits; [`Exit::Damaged`] if it can't be read.
 pub fn choose<'v>(
     context: &Context,
     vault: &'v Vault,
-    which: &Which,
+    command: &str,
+    part: &Part,
     filters: &FilterArgs,
 ) -> Result<SnapshotReader<'v>, Failure> {
-    let (listing, _) = listing(context, vault);
-    let listed = browse::choose(&listing.snapshots, which, &filters.filters()?)?;
-    let reader = browse::reader(vault, listed)?;
-    context.note(&format!(
-        "snapshot {} of {}, {}",
-        listed.snapshot.id().short(),
-        printable(reader.body().host.as_bytes()),
-        render::local_time(listed.time())
-    ));
+    let [reader] = choose_each(context, vault, command, [&part.which], &part.path, filters)?;
     Ok(reader)
+}
+
+/// As [`choose`], for several snapshots at the same path.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_each<'v, const N: usize>(
+    context: &Context,
+    vault: &'v Vault,
+    command: &str,
+    which: [&Which; N],
+    path: &TreePath,
+    filters: &FilterArgs,
+) -> Result<[SnapshotReader<'v>; N], Failure> {
+    let (listing, _) = listing(context, vault);
+    let filters = filters.filters()?;
+    let chosen = which.map(|which| browse::choose(&listing.snapshots, which, &filters));
+    let snapshots = chosen.iter().flatten().map(|listed| listed.snapshot.id()).collect();
+    context.record(vault, command, Deed::Reads { snapshots, path: path.as_bytes().to_vec() });
+    let mut readers = Vec::with_capacity(N);
+    for listed in chosen {
+        let listed = listed?;
+        let reader = browse::reader(vault, listed)?;
+        context.note(&format!(
+            "snapshot {} of {}, {}",
+            listed.snapshot.id().short(),
+            printable(reader.body().host.as_bytes()),
+            render::local_time(listed.time())
+        ));
+        readers.push(reader);
+    }
+    Ok(readers.try_into().unwrap_or_else(|_| unreachable!("there is a reader for each")))
 }
 
 /// Names what could not be read, and says so with the exit code.
@@ -205,7 +231,7 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     let filters = args.filters.filters()?;
     let wanted = args.which.iter().map(|text| Ok(Part::parse(text.into())?.which));
     let wanted = wanted.collect::<Result<Vec<_>, Failure>>()?;
-    let vault = context.unlock()?;
+    let vault = context.unlock("snapshots", &args.which.join(" "))?;
     let (listing, is_whole) = listing(context, &vault);
     let mut chosen: Vec<&Listed<'_>> = if wanted.is_empty() {
         listing.read_bodies();

@@ -50,8 +50,8 @@ pub fn run(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
 }
 
 fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit, Failure> {
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let vault = context.unlock_to_choose()?;
+    let reader = snapshots::choose(context, &vault, "stats", part, &args.filters)?;
     let raw = args.mode == Mode::RawData;
     let spinner = context.bars().spinner("counting");
     let (stats, damaged) = browse::stats(&reader, &part.path, raw)?;
@@ -90,7 +90,7 @@ fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit,
 
 fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
     let filters = args.filters.filters()?;
-    let vault = context.unlock()?;
+    let vault = context.unlock("stats", "")?;
     let (listing, is_whole) = snapshots::listing(context, &vault);
     listing.read_bodies();
     let chosen: Vec<_> =

@@ -170,7 +170,7 @@ fn keyed(
     read: &ReadData,
     pins: Option<&Pins>,
 ) -> Result<Report, Failure> {
-    let vault = context.unlock()?;
+    let vault = context.unlock("verify", "")?;
     let bars = context.watched_bars();
     let report = verify::verify_private(&vault, pins, &args.expect, read, &bars);
     bars.clear();
@@ -367,8 +367,8 @@ fn summary_json(report: &Report, read: &ReadData, exit: Exit) -> Value {
 
 fn against_source(context: &Context, args: &VerifyArgs, folder: &Path) -> Result<Exit, Failure> {
     let part = Part::parse(args.snapshot.clone().unwrap_or_else(|| "latest".into()))?;
-    let vault = context.unlock()?;
-    let reader = snapshots::choose(context, &vault, &part.which, &args.filters)?;
+    let vault = context.unlock_to_choose()?;
+    let reader = snapshots::choose(context, &vault, "verify --against-source", &part, &args.filters)?;
     let (mut compared, mut bytes, mut total, mut damaged) = (0, 0, 0, 0);
     for (path, place) in parts(&reader, &part, folder)? {
         let bars = context.watched_bars();

@@ -28,11 +28,13 @@ use rustix::fs::Advice;
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
+use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::RenameFlags;
 use rustix::fs::Stat;
 use rustix::fs::StatVfsMountFlags;
+use rustix::fs::Uid;
 use rustix::io::Errno;
 use rustix::io::retry_on_intr;
 
@@ -192,7 +194,11 @@ impl Local {
                         Err(Errno::EXIST) => false,
                         made => made.map(|()| true)?,
                     };
-                    (rustix::fs::openat(&here, part, FOLDER, Mode::empty())?, made)
+                    let next = rustix::fs::openat(&here, part, FOLDER, Mode::empty())?;
+                    if made {
+                        self.give_to_owner(&next);
+                    }
+                    (next, made)
                 }
                 opened => (opened?, false),
             };
@@ -209,6 +215,18 @@ impl Local {
             here = next;
         }
         Ok(here)
+    }
+
+    /// Gives what root just made here to the owner of the directory, who could else not read his own vault
+    /// any more after somebody used it as root. Where files have no owners, nothing has to be done.
+    fn give_to_owner(&self, made: &OwnedFd) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        if let Ok(stat) = rustix::fs::fstat(&self.root) {
+            let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            let _ = rustix::fs::fchown(made, Some(user), Some(group));
+        }
     }
 
     /// Whether a folder is known to survive a power cut; from now on it is, if `now`.
@@ -273,7 +291,11 @@ impl Local {
             match rustix::fs::openat(folder, file.as_str(), MAKE, Mode::RUSR | Mode::WUSR) {
                 // Left behind by an earlier process with the same id, or one on another machine.
                 Err(Errno::EXIST) => (),
-                made => return made.map(|handle| (handle, Temporary { folder, file, placed: false })),
+                made => {
+                    let handle = made?;
+                    self.give_to_owner(&handle);
+                    return Ok((handle, Temporary { folder, file, placed: false }));
+                }
             }
         }
     }
@@ -616,6 +638,19 @@ mod tests {
         assert_eq!(mode(&store.path.join("p")), 0o700);
         assert_eq!(mode(&store.path.join("p/00/7c")), 0o700);
         assert_eq!(mode(&store.path.join("p/00/7c/aa")), 0o600);
+    }
+
+    #[test]
+    fn what_root_stores_belongs_to_the_owner_of_the_vault() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (_directory, store) = new();
+        let owner =
+            if rustix::process::geteuid().is_root() { 54_321 } else { store.path.metadata().unwrap().uid() };
+        std::os::unix::fs::chown(&store.path, Some(owner), None).unwrap();
+        store.put(&name("u/00/7c"), b"x").unwrap();
+        for path in ["u", "u/00", "u/00/7c"] {
+            assert_eq!(store.path.join(path).metadata().unwrap().uid(), owner, "{path}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A [`LockedVault`] has verified its log and knows no secret; [`Vault`] is what a slot opens; a
 //! [`DeviceVault`](device::DeviceVault) adds snapshots and can't read.
 
+pub mod acts;
 pub mod authority;
 pub mod body;
 pub mod change;

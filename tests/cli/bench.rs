@@ -116,6 +116,13 @@ impl Bench {
         self.path(below).to_str().unwrap().to_owned()
     }
 
+    /// The vault's files but those that tell who did what.
+    pub fn but_for_the_log(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = tree(&self.path("vault"));
+        files.retain(|(path, _)| !path.starts_with("u") && !path.starts_with("2/u"));
+        files
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command

@@ -7,6 +7,7 @@ mod backup;
 mod general;
 mod init;
 mod json;
+mod log;
 mod look;
 mod people;
 mod recover;

@@ -100,7 +100,7 @@ fn a_slot_gets_another_secret_and_the_old_one_opens_nothing() {
 #[test]
 fn names_files_and_kinds_are_checked_before_anything_changes() {
     let bench = with_reader();
-    let before = crate::bench::tree(&bench.path("vault"));
+    let before = bench.but_for_the_log();
     for (args, code, error) in [
         (
             &["slot", "add", "anna", "--new-key-file", "second.key"][..],
@@ -137,7 +137,7 @@ fn names_files_and_kinds_are_checked_before_anything_changes() {
     for absent in ["second.key", "x", "y", "cards"] {
         assert!(!bench.path(absent).exists(), "{absent}");
     }
-    assert!(crate::bench::tree(&bench.path("vault")) == before);
+    assert!(bench.but_for_the_log() == before);
 }
 
 #[test]

@@ -108,6 +108,7 @@ pub fn verify_private(
         run.read(&selected, &|located, name| opener.check(located, name))?;
     }
     check_snapshots(&mut run, vault)?;
+    check_acts(&mut run, vault);
     run.finish()
 }
 
@@ -285,6 +286,15 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
     }
     run.report.walked = Some(walked);
     Ok(())
+}
+
+/// Who did what: an owner's key checks every entry and that none is gone from the middle.
+fn check_acts(run: &mut Run<'_>, vault: &Vault) {
+    match vault.acts() {
+        Ok(acts) => acts.problems.into_iter().for_each(|problem| run.find(problem)),
+        Err(error::Error::NotOwner) => {}
+        Err(error) => run.find(error),
+    }
 }
 
 /// A snapshot, and the chain that it is part of.

@@ -1,0 +1,167 @@
+//! `log`: who did what, word for word.
+
+use std::fs;
+
+use crate::bench::Bench;
+use crate::bench::tree;
+
+/// With a vault, and a reader called anna whose key file is `anna.key`; nothing is in the log yet.
+fn with_reader() -> Bench {
+    let bench = Bench::with_snapshots();
+    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
+    forget(&bench);
+    bench
+}
+
+/// Takes all entries away.
+fn forget(bench: &Bench) {
+    for folder in ["vault/u", "vault/2/u"] {
+        fs::remove_dir_all(bench.path(folder)).unwrap();
+    }
+}
+
+fn by_anna(bench: &Bench, args: &[&str]) -> crate::bench::Run {
+    bench.run_with(args, &[("STRONGROOM_KEY_FILE", "anna.key")], b"")
+}
+
+/// Each line's words from the second column on.
+fn lines(out: &str) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+    out.lines().skip(1).map(words).collect()
+}
+
+#[test]
+fn each_command_that_opens_the_vault_is_in_the_log_with_what_it_was_about() {
+    let bench = with_reader();
+    let inner = bench.inner("source");
+    let file = bench.inner("source/a.txt");
+    by_anna(&bench, &["restore", "latest", "--target", "out"]).ends(0);
+    by_anna(&bench, &["ls", &format!("latest:{inner}")]).ends(0);
+    by_anna(&bench, &["dump", "latest", &file, "-q"]).ends(0);
+    by_anna(&bench, &["ls", "latest~7"]).ends(1);
+    by_anna(&bench, &["diff", "latest~1", "latest"]).ends(0);
+    by_anna(&bench, &["find", "*.txt", "--json"]).ends(0);
+    by_anna(&bench, &["find", "\u{1b}[2J", "--type", "dir"]).ends(0);
+    by_anna(&bench, &["rotate"]).ends(26);
+    bench.keyed(&["snapshots"]).ends(0);
+    bench.keyed(&["stats"]).ends(0);
+    bench.keyed(&["verify"]).ends(0);
+    bench.keyed(&["slot", "test"]).ends(0);
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    bench.keyed(&["device", "list"]).ends(0);
+    bench.keyed(&["rotate", "--reencrypt"]).ends(0);
+    let run = bench.keyed(&["log"]).ends(0).complains("");
+    let head: Vec<&str> = run.out.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["Time", "Slot", "Host", "What"]);
+    assert_eq!(
+        lines(&run.out),
+        [
+            "anna HOST restore ID /".to_owned(),
+            format!("anna HOST ls ID {}", inner.replace(bench.path("").to_str().unwrap(), "DIR/")),
+            format!("anna HOST dump ID {}", file.replace(bench.path("").to_str().unwrap(), "DIR/")),
+            "anna HOST ls (no such snapshot)".to_owned(),
+            "anna HOST diff ID ID /".to_owned(),
+            "anna HOST find *.txt".to_owned(),
+            "anna HOST find \\x1b[2J".to_owned(),
+            "anna HOST rotate".to_owned(),
+            "owner HOST snapshots".to_owned(),
+            "owner HOST stats".to_owned(),
+            "owner HOST verify".to_owned(),
+            "owner HOST slot test".to_owned(),
+            "owner HOST slot remove recovery code".to_owned(),
+            "owner HOST device list".to_owned(),
+            "owner HOST rotate --reencrypt".to_owned(),
+            "owner HOST log".to_owned(),
+        ]
+    );
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+    bench.run(&["verify"]).ends(0);
+}
+
+#[test]
+fn the_log_is_asked_for_one_slot_from_a_time_on_and_for_programs() {
+    let bench = with_reader();
+    by_anna(&bench, &["ls"]).ends(0);
+    bench.keyed(&["snapshots"]).ends(0);
+    bench.keyed(&["slot", "remove", "anna"]).ends(0);
+    let run = bench.keyed(&["log", "--slot", "anna"]).ends(0);
+    assert_eq!(lines(&run.out), ["anna HOST ls ID /"]);
+    let acts = bench.keyed(&["log", "--slot", "anna", "--json"]).ends(0).json();
+    assert_eq!(acts.len(), 1);
+    let act = &acts[0];
+    assert_eq!(act["message_type"], "act");
+    assert_eq!((&act["label"], &act["command"], &act["path"]), (&"anna".into(), &"ls".into(), &"/".into()));
+    assert_eq!(act["snapshots"].as_array().unwrap().len(), 1);
+    let id = act["slot"].as_str().unwrap().to_owned();
+    bench.keyed(&["log", "--slot", &id[..8]]).ends(0);
+    assert_eq!(lines(&bench.keyed(&["log", "--since", "1d", "--slot", "anna"]).ends(0).out).len(), 1);
+    bench.keyed(&["log", "--since", "2099-01-01"]).ends(0).says("").complains("no entry fits\n");
+    bench.keyed(&["log", "--slot", "eve"]).ends(1).complains(
+        "error: nothing in this vault is called eve\n  \
+         hint: `strongroom slot list` and `strongroom device list` show what there is\n",
+    );
+    bench.keyed(&["log", "--since", "yesterday"]).ends(2);
+}
+
+#[test]
+fn a_reader_is_refused_and_that_too_is_in_the_log() {
+    let bench = with_reader();
+    by_anna(&bench, &["log"]).ends(26).says("").complains(
+        "error: that key may read and verify; this takes an owner's\n  \
+         hint: ask an owner, or use an owner's key\n",
+    );
+    assert_eq!(lines(&bench.keyed(&["log"]).ends(0).out), ["anna HOST log", "owner HOST log"]);
+}
+
+#[test]
+fn a_wrong_key_and_commands_without_one_leave_nothing_in_the_log() {
+    let bench = with_reader();
+    let other = Bench::with_vault();
+    fs::copy(other.path("key"), bench.path("wrong")).unwrap();
+    let before = tree(&bench.path("vault"));
+    for args in [&["snapshots"][..], &["log"], &["rotate"]] {
+        bench.run_with(args, &[("STRONGROOM_KEY_FILE", "wrong")], b"").ends(12);
+    }
+    bench.run(&["verify"]).ends(0);
+    bench.run(&["status"]).ends(0);
+    assert!(tree(&bench.path("vault")) == before);
+}
+
+#[test]
+fn an_entry_that_was_taken_out_is_told_by_log_and_by_verify() {
+    let bench = with_reader();
+    for _ in 0..3 {
+        by_anna(&bench, &["ls"]).ends(0);
+    }
+    let files = tree(&bench.path("vault/u"));
+    let (second, _) = &files[1];
+    for folder in ["vault/u", "vault/2/u"] {
+        fs::remove_file(bench.path(folder).join(second)).unwrap();
+    }
+    let run = bench.keyed(&["log", "--slot", "anna"]).ends(21);
+    assert_eq!(lines(&run.out).len(), 2);
+    assert_eq!(
+        run.err,
+        "warning: the vault's history is incomplete: entry 2 of the log of slot ID can't be found\n"
+    );
+    let run = bench.keyed(&["verify"]).ends(21);
+    assert!(
+        run.out.starts_with("history: the vault's history is incomplete: entry 2 of the log"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
+fn a_vault_that_takes_no_entry_is_read_all_the_same() {
+    let bench = with_reader();
+    // A file where the folder of the log would be: nothing can be put there, whoever runs this.
+    bench.write("vault/u", b"");
+    by_anna(&bench, &["restore", "latest", "--target", "out", "-q"]).ends(0).complains("");
+    assert_eq!(
+        tree(&bench.path("out").join(bench.inner("source").trim_start_matches('/'))),
+        tree(&bench.path("source"))
+    );
+    let run = by_anna(&bench, &["snapshots", "-v"]).ends(0);
+    assert!(run.err.starts_with("note: the log of who did what has no entry of this: "), "{}", run.err);
+}
