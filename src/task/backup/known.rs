@@ -1,6 +1,7 @@
 //! Which chunks this device may use again, and where they are: its own memory, sealed, and
 //! bounded to what the last snapshots of its jobs hold.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,11 +31,13 @@ use crate::vault::header::NewObject;
 use crate::vault::index;
 use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
+use crate::vault::reseed::FILE_PREFIX;
 use crate::vault::reseed::IndexGroup;
 use crate::vault::reseed::IndexPart;
 use crate::vault::reseed::ListedPack;
 use crate::vault::reseed::NO_INDEX;
 use crate::vault::reseed::Objects;
+use crate::vault::reseed::Reseed;
 use crate::vault::reseed::Row;
 
 /// Rows of a table that are sealed together: about 650 KB.
@@ -194,9 +197,16 @@ impl Known {
         let mut ages = caches.keep(Ages::load(vault)).unwrap_or_default();
         ages.run(job, now);
         let names = state.names().map_err(|error| io_error(state, "", &error).into());
-        for name in caches.keep(names).unwrap_or_default() {
+        let names = caches.keep(names).unwrap_or_default();
+        let mut reseeds = load_reseeds(vault, &names);
+        for name in &names {
             let Some(of) = name.strip_prefix(TABLE_PREFIX).and_then(unhex) else { continue };
-            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, &name) };
+            // A table older than what an owner gave is of a snapshot that isn't the job's last.
+            let oldest = reseeds.get(&of).map_or(0, |reseed| reseed.seq);
+            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, name, oldest) };
+            if matches!(table, Ok(Some(_))) {
+                reseeds.remove(&of);
+            }
             match table {
                 Ok(Some(run)) if of == *job => last_run = run,
                 Ok(Some(_)) => {}
@@ -204,11 +214,16 @@ impl Known {
                 Ok(None) | Err(_) => {
                     ages.forget(&of);
                     for stale in [name.clone(), format!("files-{}", hex(&of))] {
-                        caches.keep(
-                            state.remove(&stale).map_err(|error| io_error(state, &stale, &error).into()),
-                        );
+                        caches.keep(remove(vault, &stale));
                     }
                 }
+            }
+        }
+        reseeds.retain(|of, reseed| !ages.is_old(*of) && known.take_reseed(vault, reseed));
+        if cleans {
+            let jobs = names.iter().filter_map(|name| name.strip_prefix(FILE_PREFIX).and_then(unhex));
+            for of in jobs.filter(|of| !reseeds.contains_key(of)) {
+                caches.keep(remove(vault, &Reseed::file_name(&of)));
             }
         }
         if cleans {
@@ -225,7 +240,8 @@ impl Known {
         (known, last_run, resumed)
     }
 
-    fn load_table(&mut self, vault: &DeviceVault, name: &str) -> Result<Option<LastRun>, Error> {
+    /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.
+    fn load_table(&mut self, vault: &DeviceVault, name: &str, oldest: u64) -> Result<Option<LastRun>, Error> {
         let state = vault.state();
         let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
         let mut pieces = Pieces { vault, name, file, number: 0 };
@@ -233,7 +249,7 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if vault.log().is_forgotten(vault.device(), parsed.run.seq) {
+        if parsed.run.seq < oldest || vault.log().is_forgotten(vault.device(), parsed.run.seq) {
             return Ok(None);
         }
         let mut run = parsed.run;
@@ -253,6 +269,15 @@ impl Known {
             }
         }
         Ok(Some(run))
+    }
+
+    /// Takes in what an owner gave in place of a job's table; false if it is good for nothing any more.
+    fn take_reseed(&mut self, vault: &DeviceVault, reseed: &Reseed) -> bool {
+        if vault.log().is_forgotten(vault.device(), reseed.seq) {
+            return false;
+        }
+        let Some(numbers) = self.begin_table(reseed.seq, reseed.objects.clone()) else { return false };
+        reseed.rows.iter().all(|row| self.take_row(&numbers, row).is_some())
     }
 
     /// Takes in what the rows of a table refer to; nothing if there is more than can be numbered.
@@ -473,6 +498,7 @@ impl Known {
     }
 
     /// Remembers what this session used as the table of its job: from now on the header of `run` lists it.
+    /// What an owner gave in place of a table has done its work then.
     ///
     /// # Errors
     /// [`error::Error::State`].
@@ -528,8 +554,26 @@ impl Known {
         if !piece.is_empty() {
             write(&piece.finish())?;
         }
-        file.finish().map_err(failed)
+        file.finish().map_err(failed)?;
+        remove(vault, &Reseed::file_name(job))
     }
+}
+
+fn remove(vault: &DeviceVault, name: &str) -> Result<(), Error> {
+    let state = vault.state();
+    state.remove(name).map_err(|error| io_error(state, name, &error).into())
+}
+
+/// What an owner gave for each job. A file that doesn't open is worth no more than an upload.
+fn load_reseeds(vault: &DeviceVault, names: &[String]) -> BTreeMap<[u8; 16], Reseed> {
+    let load = |name: &String| {
+        let of = name.strip_prefix(FILE_PREFIX).and_then(unhex)?;
+        let sealed = vault.state().read(name, PIECE_BYTES_MAX as u64).ok()??;
+        let opened = vault.unprotect(name, &sealed)?;
+        let reseed = opened.expose(|bytes| Reseed::read(&mut Reader::new(bytes))).ok()?;
+        (reseed.job == of).then_some((of, reseed))
+    };
+    names.iter().filter_map(load).collect()
 }
 
 /// Whether the store has an object under its current name.
