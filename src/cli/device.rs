@@ -15,11 +15,13 @@ use crate::cli::open::Context;
 use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::slot::finish;
+use crate::cli::status::count;
 use crate::cli::status::in_words;
 use crate::cli::terminal;
 use crate::id::DeviceId;
 use crate::store::Store;
 use crate::store::state::StateDir;
+use crate::task::reseed;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::change::withdraw;
@@ -51,6 +53,8 @@ enum DeviceCommand {
     List,
     /// Shuts a machine out: what it adds from here on counts nowhere; takes an owner's key
     Revoke(RevokeArgs),
+    /// Gives a machine its memory back, if it lost it or was set back to an older state; takes an owner's key
+    Reseed(ReseedArgs),
 }
 
 #[derive(Args)]
@@ -89,6 +93,12 @@ struct RevokeArgs {
     last: Option<u64>,
 }
 
+#[derive(Args)]
+struct ReseedArgs {
+    /// The machine's name, or the first digits of its id
+    device: String,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -100,6 +110,7 @@ pub fn run(context: &Context, args: &DeviceArgs) -> Result<Exit, Failure> {
         DeviceCommand::Add(args) => add(context, args),
         DeviceCommand::List => list(context),
         DeviceCommand::Revoke(args) => revoke(context, args),
+        DeviceCommand::Reseed(args) => reseed(context, args),
     }
 }
 
@@ -399,6 +410,42 @@ fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
         "It held no key that reads. Take away its access to the storage too, so that it can't delete: that is done \
          where the storage is kept",
     )?;
+    Ok(Exit::Done)
+}
+
+fn reseed(context: &Context, args: &ReseedArgs) -> Result<Exit, Failure> {
+    let mut vault = context.unlock_owner("device reseed", &args.device)?;
+    let (device, name) = find(&vault, &args.device)?;
+    let bars = context.watched_bars();
+    let done = reseed::reseed(&mut vault, device, context.now, &wait_for_others, &bars)?;
+    drop(bars);
+    finish(context, &vault);
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "device_reseeded",
+            "schema": 1,
+            "device": device.to_string(),
+            "jobs": done.jobs,
+            "chunks": done.chunks,
+            "chunks_left_out": done.left_out,
+            "damaged": done.damaged,
+            "last": done.head.seq,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let name = if name.is_empty() { device.short() } else { one_line(&name) };
+    context.line(&format!(
+        "Sealed to {name}: the ids of {} of {}, those of the newest snapshot of each and no more",
+        count(done.chunks, "chunk"),
+        count(done.jobs, "job")
+    ))?;
+    if done.left_out > 0 {
+        context.line(&format!("{} left out; {name} sends them again", count(done.left_out, "chunk")))?;
+    }
+    context.line(&format!(
+        "{name} goes on where its newest snapshot (number {}) is, at its next backup",
+        done.head.seq
+    ))?;
     Ok(Exit::Done)
 }
 

@@ -216,8 +216,10 @@ impl From<&vault::error::Error> for Failure {
             ),
             Error::Cloned { .. } => (
                 Exit::History,
-                "this machine's state was copied or restored from an old copy: \
-                 two machines must not add snapshots as one device",
+                "if this machine was set back to an older state of itself, an owner's `strongroom device reseed NAME` \
+                 lets it go on; if its state was copied and a second machine adds snapshots as this one, an owner \
+                 ends it with `strongroom device revoke NAME --last N`, N its last good snapshot, and each machine \
+                 is enrolled anew",
             ),
             Error::State { .. } => (
                 Exit::Failed,

@@ -4,5 +4,6 @@ pub mod backup;
 pub mod browse;
 pub mod error;
 pub mod reencrypt;
+pub mod reseed;
 pub mod restore;
 pub mod verify;

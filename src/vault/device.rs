@@ -51,6 +51,7 @@ use crate::vault::pins::PINS_BYTES_MAX;
 use crate::vault::pins::Pins;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
+use crate::vault::reseed::Reseed;
 
 const KEY_MAGIC: &[u8; 8] = b"SRDEVK\x01\x00";
 /// magic, F, device id, three secrets.
@@ -102,6 +103,8 @@ pub enum Message {
         /// Its pre-shared key of that epoch.
         psk: Secret<32>,
     },
+    /// What it has lost.
+    Reseed(Reseed),
 }
 
 impl Message {
@@ -119,6 +122,7 @@ impl Message {
                 out.u8(2).u32(epoch.0);
                 psk.expose(|psk| out.bytes(psk).len());
             }
+            Self::Reseed(reseed) => reseed.write(out.u8(3)),
         }
         SecretBytes::new(out.finish())
     }
@@ -139,6 +143,7 @@ impl Message {
                 dedup: secret(&mut from)?,
             },
             2 => Self::Epoch { epoch: Epoch(from.u32()?), psk: secret(&mut from)? },
+            3 => Self::Reseed(Reseed::read(&mut from)?),
             _ => return Ok(None),
         };
         let padding = from.remaining();
@@ -288,7 +293,7 @@ impl DeviceVault {
         if known.revoked.is_some() {
             return Err(Error::Revoked { device: keys.device });
         }
-        let grant = current_grant(&*store, &log, &keys, &known, state)?;
+        let grant = current_grant(&*store, &log, &keys, &known, &mut pins, state)?;
         let sealer = sealer(&log, &keys, &grant)?;
         let namer = Namer::derive(fingerprint, &grant.dedup);
         let head = own_head(&*store, &log, &keys, &known, &mut pins, state)?;
@@ -318,9 +323,7 @@ impl DeviceVault {
     }
 
     fn save_pins(&self) -> Result<(), Error> {
-        let fingerprint = self.log.fingerprint();
-        let sealed = self.keys.protect(&fingerprint, PINS_FILE, &self.pins.encode());
-        self.state.replace(PINS_FILE, &sealed).map_err(|error| io_error(&self.state, PINS_FILE, &error))
+        save_pins(&self.keys, &self.pins, &self.state)
     }
 
     /// How this device names chunks.
@@ -440,7 +443,7 @@ impl DeviceVault {
     ///
     /// # Errors
     /// As [`Log::load`]; [`Error::Revoked`]; [`Error::NotApproved`] if the new epoch's secrets aren't
-    /// there yet.
+    /// there yet; [`Error::Cloned`] if an owner says that the device's chain has gone on without this run.
     pub fn refresh(&mut self) -> Result<bool, Error> {
         let log = Log::load(&*self.store, Some(&self.log.fingerprint()))?;
         self.pins.check_log(&log)?;
@@ -448,10 +451,17 @@ impl DeviceVault {
         let known = known.ok_or(Error::Revoked { device: self.keys.device })?;
         let newer = log.head() != self.log.head();
         if newer {
-            let grant = current_grant(&*self.store, &log, &self.keys, known, &self.state)?;
+            let grant = current_grant(&*self.store, &log, &self.keys, known, &mut self.pins, &self.state)?;
             self.sealer = sealer(&log, &self.keys, &grant)?;
             self.grant = grant;
             self.late = history::late_seqs(&*self.store, &log, self.keys.device, known).ok();
+            // What this run would add stands beside what is there already; the next one goes on from that.
+            match self.pins.heads.get(&self.keys.device) {
+                Some(head) if Some(*head) != self.head => {
+                    return Err(Error::Cloned { device: self.keys.device, seq: head.seq });
+                }
+                _ => {}
+            }
         }
         self.log = log;
         Ok(newer)
@@ -570,8 +580,11 @@ impl DeviceVault {
 /// # Errors
 /// [`Error::State`].
 pub fn pin(keys: &DeviceKeys, log: &Log, state: &StateDir) -> Result<(), Error> {
-    let fingerprint = log.fingerprint();
-    let sealed = keys.protect(&fingerprint, PINS_FILE, &Pins::new(log).encode());
+    save_pins(keys, &Pins::new(log), state)
+}
+
+fn save_pins(keys: &DeviceKeys, pins: &Pins, state: &StateDir) -> Result<(), Error> {
+    let sealed = keys.protect(&pins.fingerprint, PINS_FILE, &pins.encode());
     state.replace(PINS_FILE, &sealed).map_err(|error| io_error(state, PINS_FILE, &error))
 }
 
@@ -614,18 +627,19 @@ fn sealer(log: &Log, keys: &DeviceKeys, grant: &Grant) -> Result<Sealer, Error> 
     Ok(Sealer::new(fingerprint, recipient, psk.duplicate(), hedge))
 }
 
-/// Reads all messages after those that `grant` has taken in.
+/// Reads all messages after those that `grant` has taken in, and hands reseeds on.
 fn read_messages(
     store: &dyn Store,
     log: &Log,
     keys: &DeviceKeys,
     known: &Device,
     grant: Option<Grant>,
-) -> Result<Grant, Error> {
+) -> Result<(Grant, Vec<Reseed>), Error> {
     let fingerprint = log.fingerprint();
     let already = grant.as_ref().map_or(0, |grant| grant.read);
     let mut dedup = grant.as_ref().map(|grant| grant.dedup.duplicate());
     let mut psks = grant.map(|grant| grant.psks).unwrap_or_default();
+    let mut reseeds = Vec::new();
     for digest in known.messages.iter().skip(already) {
         let name = Place::Message { device: keys.device, digest: *digest }.name();
         let object = fetch::checked(store, &name, MESSAGE_BYTES_MAX, |bytes| {
@@ -666,12 +680,44 @@ fn read_messages(
             Some(Message::Epoch { epoch, psk }) => {
                 psks.insert(epoch, psk);
             }
+            Some(Message::Reseed(reseed)) => reseeds.push(reseed),
         }
     }
     let dedup = dedup.ok_or(Error::NotApproved { device: keys.device })?;
     let oldest = log.keys().oldest;
     psks.retain(|epoch, _| *epoch >= oldest);
-    Ok(Grant { dedup, psks, read: known.messages.len() })
+    Ok((Grant { dedup, psks, read: known.messages.len() }, reseeds))
+}
+
+/// Moves the pin to where an owner says that the device's chain ends, and keeps the chunk lists until their
+/// jobs run.
+///
+/// Only forward, and no further than that: a header beyond it is one that nobody has vouched for. What was
+/// written before the device's newest snapshot that it knows of would bring chunks back that no snapshot
+/// uses any more, and is passed over.
+fn take_reseeds(
+    reseeds: Vec<Reseed>,
+    keys: &DeviceKeys,
+    pins: &mut Pins,
+    state: &StateDir,
+) -> Result<(), Error> {
+    let Some(head) = reseeds.iter().map(|reseed| reseed.head(keys.device)).max_by_key(|head| head.seq) else {
+        return Ok(());
+    };
+    pins.advance(pins.log, [head]);
+    if pins.heads.get(&keys.device) != Some(&head) {
+        return Ok(());
+    }
+    for reseed in reseeds.iter().filter(|reseed| reseed.head(keys.device) == head && !reseed.rows.is_empty())
+    {
+        let name = Reseed::file_name(&reseed.job);
+        let mut out = Writer::new();
+        reseed.write(&mut out);
+        let sealed = keys.protect(&pins.fingerprint, &name, out.as_slice());
+        state.replace(&name, &sealed).map_err(|error| io_error(state, &name, &error))?;
+    }
+    // Before the messages count as read: whatever cuts this off, they are read again.
+    save_pins(keys, pins, state)
 }
 
 /// The device's newest header, held against what it remembers having put.
@@ -716,12 +762,14 @@ fn current_grant(
     log: &Log,
     keys: &DeviceKeys,
     known: &Device,
+    pins: &mut Pins,
     state: &StateDir,
 ) -> Result<Grant, Error> {
     let fingerprint = log.fingerprint();
     let held = load_grant(keys, &fingerprint, state)?;
     let before = held.as_ref().map(|grant| (grant.read, grant.psks.len()));
-    let grant = read_messages(store, log, keys, known, held)?;
+    let (grant, reseeds) = read_messages(store, log, keys, known, held)?;
+    take_reseeds(reseeds, keys, pins, state)?;
     if before != Some((grant.read, grant.psks.len())) {
         save_grant(keys, &fingerprint, state, &grant)?;
     }

@@ -259,6 +259,43 @@ impl Vault {
         Ok(digest)
     }
 
+    /// Tells a device something, sealed under the newest epoch: all of `messages` in one record, or none.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`]; [`Error::NotApproved`] if there is no such device; [`Error::Revoked`]; as
+    /// [`Vault::append`].
+    pub fn tell_device(
+        &mut self,
+        device: DeviceId,
+        messages: &[Message],
+        now: u64,
+        wait: &dyn Fn(u32),
+    ) -> Result<LogHead, Error> {
+        for lost in 1..=TRIES {
+            let (epoch, kem_key) = (self.log().keys().newest, told(self, device)?);
+            let put = |message| self.put_message(device, &kem_key, Some(epoch), message);
+            let names = messages.iter().map(put).collect::<Result<Vec<Digest>, Error>>()?;
+            let appended = self.append(now, wait, &|vault| {
+                // A record after this epoch's end would name what the device may open no more.
+                if vault.log().keys().newest != epoch {
+                    return Err(Error::EpochChanged);
+                }
+                told(vault, device)?;
+                Ok(Payload::Message { device, names: names.clone() })
+            });
+            match appended {
+                Err(Error::EpochChanged) => {
+                    for digest in names {
+                        withdraw(self.store(), &Place::Message { device, digest }.name())?;
+                    }
+                    wait(lost);
+                }
+                result => return result,
+            }
+        }
+        Err(Error::Contended)
+    }
+
     /// Ends a device: what it adds after `last` counts nowhere. `None` if nothing that it added counts.
     ///
     /// # Errors
@@ -273,6 +310,15 @@ impl Vault {
         let none = record::Head { device, seq: 0, digest: Digest([0; 32]) };
         let head = last.unwrap_or(none);
         self.append(now, wait, &|_| Ok(Payload::DeviceRevoke { head }))
+    }
+}
+
+/// The key to which messages to a device that isn't revoked are sealed.
+fn told(vault: &Vault, device: DeviceId) -> Result<KemPublicKey, Error> {
+    match vault.log().devices().get(&device) {
+        None => Err(Error::NotApproved { device }),
+        Some(known) if known.revoked.is_some() => Err(Error::Revoked { device }),
+        Some(known) => Ok(known.kem_key.clone()),
     }
 }
 

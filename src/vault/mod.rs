@@ -23,6 +23,7 @@ pub mod read;
 pub mod receipt;
 pub mod record;
 pub mod reseal;
+pub mod reseed;
 pub mod ring;
 pub mod slot;
 pub mod statement;

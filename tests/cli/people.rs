@@ -53,6 +53,7 @@ fn a_reader_reads_and_changes_nothing() {
         &["slot", "passwd", "--new-key-file", "new.key"],
         &["device", "revoke", "HOST"],
         &["device", "add"],
+        &["device", "reseed", "HOST"],
         &["rotate"],
         &["reencrypt"],
     ] {
@@ -241,6 +242,40 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
     assert!(refused.err.starts_with("error: an owner revoked this device (ID)\n"), "{}", refused.err);
     assert!(bench.keyed(&["device", "list"]).ends(0).out.contains("anna's laptop (revoked)"));
     bench.keyed(&["snapshots"]).ends(0);
+}
+
+#[test]
+fn a_machine_set_back_to_an_older_state_stops_until_an_owner_says_where_it_was() {
+    let bench = Bench::with_snapshots();
+    let name = bench.keyed(&["device", "list", "--json"]).ends(0).json()[0]["name"].clone();
+    let name = name.as_str().unwrap();
+    let (state, kept) = (bench.path("home/.local/state/strongroom"), bench.path("kept"));
+    let copied = std::process::Command::new("cp").arg("-a").args([&state, &kept]).status();
+    assert!(copied.unwrap().success());
+    bench.write("source/d.bin", &[9; 100_000]);
+    bench.run(&["backup", "source"]).ends(0);
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&kept, &state).unwrap();
+    bench.run(&["backup", "source"]).ends(21).complains(
+        "error: snapshot 3 of device ID in the vault is not this machine's doing\n  \
+         hint: if this machine was set back to an older state of itself, an owner's `strongroom device reseed NAME` \
+         lets it go on; if its state was copied and a second machine adds snapshots as this one, an owner ends it with \
+         `strongroom device revoke NAME --last N`, N its last good snapshot, and each machine is enrolled anew\n",
+    );
+    let told = bench.keyed(&["device", "reseed", name, "--json"]).ends(0).json().pop().unwrap();
+    assert_eq!(told["message_type"], "device_reseeded");
+    for (field, number) in [("jobs", 1), ("chunks_left_out", 0), ("damaged", 0), ("last", 3)] {
+        assert_eq!(told[field], number, "{field}");
+    }
+    let chunks = told["chunks"].as_u64().unwrap();
+    bench.keyed(&["device", "reseed", name]).ends(0).complains("").says(&format!(
+        "Sealed to HOST: the ids of {chunks} chunks of 1 job, those of the newest snapshot of each and no more\n\
+         HOST goes on where its newest snapshot (number 3) is, at its next backup\n"
+    ));
+    let backup = bench.run(&["backup", "source", "--json"]).ends(0).json().pop().unwrap();
+    assert!(backup["data_added"].as_u64().unwrap() < 5_000, "{backup}");
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+    bench.keyed(&["device", "reseed", "nobody"]).ends(1);
 }
 
 #[test]

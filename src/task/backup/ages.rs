@@ -17,7 +17,7 @@ const FILE: &str = "jobs";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// How long a job that isn't run any more is remembered.
-const KEPT_NS: u64 = 45 * DAY_NS;
+pub const KEPT_NS: u64 = 45 * DAY_NS;
 /// What a pause between two runs counts for at most, however long it seems.
 const PAUSE_NS_MAX: u64 = 7 * DAY_NS;
 

@@ -1,6 +1,7 @@
 //! Which chunks this device may use again, and where they are: its own memory, sealed, and
 //! bounded to what the last snapshots of its jobs hold.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,6 +31,14 @@ use crate::vault::header::NewObject;
 use crate::vault::index;
 use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
+use crate::vault::reseed::FILE_PREFIX;
+use crate::vault::reseed::IndexGroup;
+use crate::vault::reseed::IndexPart;
+use crate::vault::reseed::ListedPack;
+use crate::vault::reseed::NO_INDEX;
+use crate::vault::reseed::Objects;
+use crate::vault::reseed::Reseed;
+use crate::vault::reseed::Row;
 
 /// Rows of a table that are sealed together: about 650 KB.
 const ROWS_A_PIECE: usize = 16_384;
@@ -37,8 +46,6 @@ const ROWS_A_PIECE: usize = 16_384;
 const PIECE_BYTES_MAX: usize = 64 << 20;
 /// The pack of a chunk that is on its way to one.
 const PENDING: u32 = u32::MAX;
-/// The index of a chunk that no index holds yet.
-const NO_INDEX: u32 = u32::MAX;
 /// The table of a chunk that only the journal or this session knows.
 const NO_TABLE: u16 = u16::MAX;
 const JOURNAL_FILE: &str = "journal";
@@ -86,16 +93,12 @@ struct Loose {
     after: u64,
 }
 
-struct IndexGroup {
-    listed: u64,
-    parts: Vec<IndexPart>,
-}
-
-/// A part of an index as a body names it, and its length.
-#[derive(Clone, Copy)]
-struct IndexPart {
-    reference: IndexRef,
-    length: u32,
+/// How a table's own numbers are numbered among all.
+struct Numbers {
+    table: u16,
+    packs: Vec<u32>,
+    first_index: u32,
+    index_count: u32,
 }
 
 /// A pack that this device has put into the vault.
@@ -194,9 +197,16 @@ impl Known {
         let mut ages = caches.keep(Ages::load(vault)).unwrap_or_default();
         ages.run(job, now);
         let names = state.names().map_err(|error| io_error(state, "", &error).into());
-        for name in caches.keep(names).unwrap_or_default() {
+        let names = caches.keep(names).unwrap_or_default();
+        let mut reseeds = load_reseeds(vault, &names);
+        for name in &names {
             let Some(of) = name.strip_prefix(TABLE_PREFIX).and_then(unhex) else { continue };
-            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, &name) };
+            // A table older than what an owner gave is of a snapshot that isn't the job's last.
+            let oldest = reseeds.get(&of).map_or(0, |reseed| reseed.seq);
+            let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, name, oldest) };
+            if matches!(table, Ok(Some(_))) {
+                reseeds.remove(&of);
+            }
             match table {
                 Ok(Some(run)) if of == *job => last_run = run,
                 Ok(Some(_)) => {}
@@ -204,11 +214,16 @@ impl Known {
                 Ok(None) | Err(_) => {
                     ages.forget(&of);
                     for stale in [name.clone(), format!("files-{}", hex(&of))] {
-                        caches.keep(
-                            state.remove(&stale).map_err(|error| io_error(state, &stale, &error).into()),
-                        );
+                        caches.keep(remove(vault, &stale));
                     }
                 }
+            }
+        }
+        reseeds.retain(|of, reseed| !ages.is_old(*of) && known.take_reseed(vault, reseed));
+        if cleans {
+            let jobs = names.iter().filter_map(|name| name.strip_prefix(FILE_PREFIX).and_then(unhex));
+            for of in jobs.filter(|of| !reseeds.contains_key(of)) {
+                caches.keep(remove(vault, &Reseed::file_name(&of)));
             }
         }
         if cleans {
@@ -225,7 +240,8 @@ impl Known {
         (known, last_run, resumed)
     }
 
-    fn load_table(&mut self, vault: &DeviceVault, name: &str) -> Result<Option<LastRun>, Error> {
+    /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.
+    fn load_table(&mut self, vault: &DeviceVault, name: &str, oldest: u64) -> Result<Option<LastRun>, Error> {
         let state = vault.state();
         let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
         let mut pieces = Pieces { vault, name, file, number: 0 };
@@ -233,32 +249,57 @@ impl Known {
         let head = pieces.next()?.ok_or_else(broken)?;
         let mut from = Reader::new(&head);
         let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        if vault.log().is_forgotten(vault.device(), parsed.run.seq) || vault.is_late(parsed.run.seq) {
+        let is_over =
+            vault.log().is_forgotten(vault.device(), parsed.run.seq) || vault.is_late(parsed.run.seq);
+        if parsed.run.seq < oldest || is_over {
             return Ok(None);
         }
         let mut run = parsed.run;
-        run.objects = parsed.packs.iter().map(|pack| NewObject { name: pack.0, length: pack.1 }).collect();
-        for part in parsed.indexes.iter().flat_map(|group| &group.parts) {
+        let objects = parsed.objects;
+        run.objects =
+            objects.packs.iter().map(|pack| NewObject { name: pack.name, length: pack.length }).collect();
+        for part in objects.indexes.iter().flat_map(|group| &group.parts) {
             run.objects.push(NewObject { name: part.reference.name, length: part.length });
         }
-        let packs: Vec<u32> =
-            parsed.packs.iter().map(|pack| self.pack_number(pack.0, pack.1, pack.2, None)).collect();
-        let first_index = u32::try_from(self.indexes.len()).map_err(|_| broken())?;
-        let index_count = u32::try_from(parsed.indexes.len()).map_err(|_| broken())?;
-        self.indexes.extend(parsed.indexes);
-        let table = u16::try_from(self.tables.len()).map_err(|_| broken())?;
-        self.tables.push(run.seq);
+        let numbers = self.begin_table(run.seq, objects).ok_or_else(broken)?;
         for _ in 0..parsed.pieces {
             let piece = pieces.next()?.ok_or_else(broken)?;
             let mut from = Reader::new(&piece);
             while from.remaining() > 0 {
-                let (id, pack, index) = read_row(&mut from).map_err(|_| broken())?;
-                let pack = *packs.get(pack as usize).ok_or_else(broken)?;
-                let index = if index < index_count { first_index + index } else { NO_INDEX };
-                self.chunks.entry(id).or_insert(Chunk { pack, index, table, used: false });
+                let row = Row::read(&mut from).map_err(|_| broken())?;
+                self.take_row(&numbers, &row).ok_or_else(broken)?;
             }
         }
         Ok(Some(run))
+    }
+
+    /// Takes in what an owner gave in place of a job's table; false if it is good for nothing any more.
+    fn take_reseed(&mut self, vault: &DeviceVault, reseed: &Reseed) -> bool {
+        if vault.log().is_forgotten(vault.device(), reseed.seq) {
+            return false;
+        }
+        let Some(numbers) = self.begin_table(reseed.seq, reseed.objects.clone()) else { return false };
+        reseed.rows.iter().all(|row| self.take_row(&numbers, row).is_some())
+    }
+
+    /// Takes in what the rows of a table refer to; nothing if there is more than can be numbered.
+    fn begin_table(&mut self, seq: u64, objects: Objects) -> Option<Numbers> {
+        let table = u16::try_from(self.tables.len()).ok()?;
+        let first_index = u32::try_from(self.indexes.len()).ok()?;
+        let index_count = u32::try_from(objects.indexes.len()).ok()?;
+        let listed = |pack: &ListedPack| self.pack_number(pack.name, pack.length, pack.listed, None);
+        let packs = objects.packs.iter().map(listed).collect();
+        self.indexes.extend(objects.indexes);
+        self.tables.push(seq);
+        Some(Numbers { table, packs, first_index, index_count })
+    }
+
+    /// Takes in a row; nothing if it refers to no pack.
+    fn take_row(&mut self, numbers: &Numbers, row: &Row) -> Option<()> {
+        let pack = *numbers.packs.get(row.pack as usize)?;
+        let index = if row.index < numbers.index_count { numbers.first_index + row.index } else { NO_INDEX };
+        self.chunks.entry(row.id).or_insert(Chunk { pack, index, table: numbers.table, used: false });
+        Some(())
     }
 
     fn pack_number(&mut self, name: Digest, length: u32, listed: u64, loose: Option<Loose>) -> u32 {
@@ -463,6 +504,7 @@ impl Known {
     }
 
     /// Remembers what this session used as the table of its job: from now on the header of `run` lists it.
+    /// What an owner gave in place of a table has done its work then.
     ///
     /// # Errors
     /// [`error::Error::State`].
@@ -483,19 +525,15 @@ impl Known {
         let rows = self.used().count();
         let mut out = Writer::new();
         run.write(&mut out);
-        out.count(packs.len());
-        for &at in &packs {
-            let pack = &self.packs[at as usize];
-            out.bytes(&pack.name.0).u32(pack.length).u64(pack.listed);
-        }
-        out.count(indexes.len());
-        for &at in &indexes {
-            let group = &self.indexes[at as usize];
-            out.u64(group.listed).count(group.parts.len());
-            for part in &group.parts {
-                out.bytes(&part.reference.name.0).bytes(&part.reference.first).u32(part.length);
-            }
-        }
+        let listed = |at: &u32| {
+            let Pack { name, length, listed, .. } = self.packs[*at as usize];
+            ListedPack { name, length, listed }
+        };
+        let objects = Objects {
+            packs: packs.iter().map(listed).collect(),
+            indexes: indexes.iter().map(|at| self.indexes[*at as usize].clone()).collect(),
+        };
+        objects.write(&mut out);
         out.count(rows.div_ceil(ROWS_A_PIECE));
         let mut file = state.writer(&name).map_err(failed)?;
         let mut number = 0;
@@ -510,10 +548,11 @@ impl Known {
         let used = self.chunks.iter().filter(|(_, chunk)| chunk.used && chunk.pack != PENDING);
         for (at, (id, chunk)) in used.enumerate() {
             let pack = packs.binary_search(&chunk.pack).expect("all packs in use are in the list");
+            let pack = u32::try_from(pack).expect("fewer packs than 2^32 fit into a vault");
             let index = indexes
                 .binary_search(&chunk.index)
                 .map_or(NO_INDEX, |at| u32::try_from(at).expect("a table names few indexes"));
-            piece.bytes(id).count(pack).u32(index);
+            Row { id: *id, pack, index }.write(&mut piece);
             if (at + 1) % ROWS_A_PIECE == 0 {
                 write(&std::mem::take(&mut piece).finish())?;
             }
@@ -521,8 +560,26 @@ impl Known {
         if !piece.is_empty() {
             write(&piece.finish())?;
         }
-        file.finish().map_err(failed)
+        file.finish().map_err(failed)?;
+        remove(vault, &Reseed::file_name(job))
     }
+}
+
+fn remove(vault: &DeviceVault, name: &str) -> Result<(), Error> {
+    let state = vault.state();
+    state.remove(name).map_err(|error| io_error(state, name, &error).into())
+}
+
+/// What an owner gave for each job. A file that doesn't open is worth no more than an upload.
+fn load_reseeds(vault: &DeviceVault, names: &[String]) -> BTreeMap<[u8; 16], Reseed> {
+    let load = |name: &String| {
+        let of = name.strip_prefix(FILE_PREFIX).and_then(unhex)?;
+        let sealed = vault.state().read(name, PIECE_BYTES_MAX as u64).ok()??;
+        let opened = vault.unprotect(name, &sealed)?;
+        let reseed = opened.expose(|bytes| Reseed::read(&mut Reader::new(bytes))).ok()?;
+        (reseed.job == of).then_some((of, reseed))
+    };
+    names.iter().filter_map(load).collect()
 }
 
 /// Whether the store has an object under its current name.
@@ -548,39 +605,18 @@ const TABLE_PREFIX: &str = "chunks-";
 
 struct TableHead {
     run: LastRun,
-    packs: Vec<(Digest, u32, u64)>,
-    indexes: Vec<IndexGroup>,
+    objects: Objects,
     pieces: usize,
 }
 
 fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
     let run = LastRun::read(from)?;
-    let count = from.count(44)?;
-    let packs = (0..count)
-        .map(|_| Ok((Digest(from.array()?), from.u32()?, from.u64()?)))
-        .collect::<Result<_, codec::Error>>()?;
-    let count = from.count(12)?;
-    let mut indexes = Vec::with_capacity(count);
-    for _ in 0..count {
-        let listed = from.u64()?;
-        let parts = from.count(52)?;
-        let parts = (0..parts)
-            .map(|_| {
-                let reference = IndexRef { name: Digest(from.array()?), first: from.array()? };
-                Ok(IndexPart { reference, length: from.u32()? })
-            })
-            .collect::<Result<_, codec::Error>>()?;
-        indexes.push(IndexGroup { listed, parts });
-    }
+    let objects = Objects::read(from)?;
     let pieces = from.u32()? as usize;
     if from.remaining() > 0 {
         return Err(codec::Error::TrailingBytes);
     }
-    Ok(TableHead { run, packs, indexes, pieces })
-}
-
-fn read_row(from: &mut Reader<'_>) -> Result<(Prefix, u32, u32), codec::Error> {
-    Ok((from.array()?, from.u32()?, from.u32()?))
+    Ok(TableHead { run, objects, pieces })
 }
 
 /// Sealed pieces of a file, one after the other.

@@ -159,6 +159,13 @@ impl<'a> SnapshotReader<'a> {
         said.peek().is_some() && said.all(|listed| listed == *pack)
     }
 
+    /// Which of the snapshot's indexes knows a chunk, by its number, newest first; and in which pack it says
+    /// that the chunk is. An index that can't be used is passed over, as for [`SnapshotReader::find`].
+    #[must_use]
+    pub fn indexed(&self, wanted: &index::Prefix) -> Option<(usize, Digest)> {
+        self.indexes.iter().enumerate().find_map(|(at, parts)| Some((at, self.ask(parts, wanted)?)))
+    }
+
     fn rebuilt(&self) -> &Rebuilt {
         self.history.rebuilt.get_or_init(|| Rebuilt::load(self.vault, &self.history))
     }
