@@ -9,6 +9,7 @@ pub mod change;
 pub mod device;
 pub mod error;
 pub mod fetch;
+pub mod fork;
 pub mod header;
 pub mod history;
 pub mod index;
@@ -146,7 +147,11 @@ impl LockedVault {
             Err(Error::Missing { .. }) => self.slot_table()?,
             result => result?,
         };
-        let opened = table.unlock(&self.log.fingerprint(), &name, way)?;
+        self.unlock_by(table, &name, way)
+    }
+
+    fn unlock_by(self, table: SlotTable, name: &ObjectName, way: &Way) -> Result<Vault, Error> {
+        let opened = table.unlock(&self.log.fingerprint(), name, way)?;
         self.open_rings(table, opened)
     }
 
