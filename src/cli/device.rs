@@ -188,7 +188,7 @@ fn warn_if_it_can_remove(context: &Context, can: bool) {
 }
 
 fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     vault.admin()?;
     let waiting = join::requests(vault.store(), &vault.log().fingerprint())?;
     let text = match &args.code {
@@ -256,7 +256,7 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     vault.admin()?;
     let keys = own_keys(context, vault.locked())?;
     let fingerprint = vault.log().fingerprint();
@@ -372,7 +372,7 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Error> {
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     let (device, name) = find(&vault, &args.device)?;
     let last = last_that_counts(&vault, device, args.last)?;
     vault.revoke_device(device, last, context.now, &wait_for_others)?;
@@ -402,7 +402,7 @@ fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
 }
 
 fn reseed(context: &Context, args: &ReseedArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     let (device, name) = find(&vault, &args.device)?;
     let bars = context.watched_bars();
     let done = reseed::reseed(&mut vault, device, context.now, &wait_for_others, &bars)?;

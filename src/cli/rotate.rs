@@ -57,7 +57,7 @@ struct LimitArgs {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's.
 pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     rotate(context, &mut vault)?;
     if args.reencrypt {
         return reencrypt_all(context, &mut vault, args.limits.budget);
@@ -112,7 +112,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     vault.admin()?;
     reencrypt_all(context, &mut vault, args.limits.budget)
 }

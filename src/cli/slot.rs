@@ -139,7 +139,7 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     vault.admin()?;
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
@@ -168,7 +168,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
 }
 
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     let (id, role, kind, label) = find(&vault, &args.label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
     finish(context, &vault)?;
@@ -189,7 +189,7 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock()?;
+    let mut vault = context.unlock_to_change()?;
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
