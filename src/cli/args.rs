@@ -34,6 +34,11 @@ pub struct VaultArgs {
     /// The vault's fingerprint in base32 or hex; nothing happens if the vault has another
     #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint, global = true)]
     pub fingerprint: Option<Fingerprint>,
+
+    /// If two owners' commands were cut off as they met, let one of them stand; for commands that take an
+    /// owner's key and change something
+    #[arg(long, global = true)]
+    pub settle_fork: bool,
 }
 
 /// How results are shown.

@@ -187,6 +187,11 @@ impl From<&vault::error::Error> for Failure {
             Error::RolledBack { .. } | Error::Forked { .. } | Error::HistoryMissing { .. } => {
                 (Exit::History, HISTORY_HINT)
             }
+            Error::Rivals { .. } => (
+                Exit::History,
+                "two owners' commands were cut off as they met: any command that takes an owner's key and changes \
+                 something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`",
+            ),
             Error::WrongKey => (
                 Exit::WrongKey,
                 "passphrases differ by capitals and spaces, and each vault has its own: \
@@ -400,6 +405,7 @@ mod tests {
             (Error::OtherVault { expected: fingerprint, found: fingerprint }, Exit::History),
             (Error::RolledBack { what: String::new() }, Exit::History),
             (Error::Forked { what: String::new() }, Exit::History),
+            (Error::Rivals { seq: 4 }, Exit::History),
             (Error::HistoryMissing { what: String::new() }, Exit::History),
             (Error::WrongKey, Exit::WrongKey),
             (Error::NoSlotForKey { kinds: vec!["key file"] }, Exit::WrongKey),

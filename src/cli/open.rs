@@ -36,8 +36,10 @@ use crate::vault::acts::Act;
 use crate::vault::acts::Deed;
 use crate::vault::device::DeviceVault;
 use crate::vault::error::Error;
+use crate::vault::fork::Fork;
 use crate::vault::machine::Machine;
 use crate::vault::pins::Pins;
+use crate::vault::record::Payload;
 use crate::vault::slot;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Way;
@@ -144,11 +146,14 @@ impl Context {
         self.unlock_by(locked, pins.is_some(), &way)
     }
 
-    /// The same for a command that changes the vault: with an owner's key only.
+    /// The same for a command that changes the vault: with an owner's key only, and once one of two rival
+    /// records at the end of its log stands.
     ///
     /// # Errors
-    /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's.
+    /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's; `Exit::History` if two records are
+    /// rivals and nobody says that one shall stand.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
+        self.settle_rivals()?;
         let (locked, pins) = self.locked()?;
         let way = self.way(&locked)?;
         let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
@@ -181,6 +186,47 @@ impl Context {
         {
             self.note(&format!("note: the log of who did what has no entry of this: {error}"));
         }
+    }
+
+    /// Where two owners' commands were cut off as they met, lets one of them stand, if `--settle-fork` or the
+    /// person says so.
+    fn settle_rivals(&self) -> Result<(), Failure> {
+        let store = self.store()?;
+        let expected = self.expected(&*store, &self.machine()?)?;
+        // Whatever else is wrong, unlocking tells.
+        if let Err(error @ Error::Rivals { .. }) = LockedVault::load(Arc::clone(&store), expected.as_ref()) {
+            self.settle(&Fork::load(&store, expected.as_ref())?, &error)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, fork: &Fork, error: &Error) -> Result<(), Failure> {
+        let (winner, loser) = (in_words(fork.winner()), in_words(fork.loser()));
+        if !self.vault.settle_fork {
+            if !terminal::is_there() {
+                return Err(error.into());
+            }
+            terminal::tell(&format!(
+                "Two owners' commands were cut off as they met, and both stand at place {} of the vault's log:\n\n    \
+                 {winner}\n    {loser}\n\nThe first can stand; the second will have been as if it was never given.\n",
+                fork.seq()
+            ));
+            if !terminal::ask_line("Type yes to let the first stand: ")?.eq_ignore_ascii_case("yes") {
+                return Err(error.into());
+            }
+        }
+        let machine = self.machine()?;
+        // If this machine has seen the other one, it would follow the vault no more.
+        let is_known = machine.check(fork.locked())?.is_some();
+        let mut vault = fork.unlock(&self.way(fork.locked())?)?;
+        vault.admin()?;
+        self.confirm_recipient(&vault, is_known)?;
+        fork.settle(&mut vault, self.now, &wait_for_others)?;
+        self.warn(&format!(
+            "two owners' commands had been cut off as they met; `{winner}` stands, and `{loser}` counts for nothing: \
+             whoever gave that command gives it again"
+        ));
+        Ok(())
     }
 
     /// An outside recipient's key opens whatever anybody sealed to it: the first time, somebody has to say
@@ -415,6 +461,22 @@ impl Lines {
     /// If it can't be written.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// What a record of the log says, for a person who has to do it again.
+fn in_words(payload: &Payload) -> String {
+    let word = payload.word();
+    match payload {
+        Payload::Keys(keys) => {
+            format!("{word}, generation {}, epoch {} the newest", keys.generation, keys.newest)
+        }
+        Payload::DeviceAdd { device, .. } => format!("{word}: {}", device.short()),
+        Payload::DeviceRevoke { head } => {
+            format!("{word}: {} after its snapshot {}", head.device.short(), head.seq)
+        }
+        Payload::Message { device, .. } => format!("{word} to device {}", device.short()),
+        _ => word.to_owned(),
     }
 }
 

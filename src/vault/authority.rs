@@ -149,27 +149,64 @@ impl Log {
     /// # Errors
     /// [`Error::NoVault`] if there is none; [`Error::Unfinished`] if one was only begun; [`Error::Damaged`], [`Error::Missing`] or [`Error::Newer`]
     /// naming the record; [`Error::HistoryMissing`] for a gap; [`Error::Forked`] for two records at one
-    /// place; [`Error::OtherVault`] if `expected` is another fingerprint.
+    /// place, [`Error::Rivals`] if it is the last; [`Error::OtherVault`] if `expected` is another fingerprint.
     pub fn load(store: &dyn Store, expected: Option<&Fingerprint>) -> Result<Self, Error> {
-        let mut names: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
-        for name in fetch::list_both(store, "a/")? {
-            if let Some(Place::Record { seq, .. }) = Place::parse(&name) {
-                names.entry(seq).or_default().push(name);
-            }
-        }
-        if names.is_empty() {
-            return Err(Error::NoVault { place: store.place() });
-        }
+        let names = places(store)?;
         let mut log = Self::begin(store, names.get(&0).map_or(&[], Vec::as_slice), expected)?;
         let last = names.last_key_value().map_or(0, |(seq, _)| *seq);
         for seq in 1..=last {
             let next = names.get(&(seq + 1)).map_or(&[][..], Vec::as_slice);
             let here = names.get(&seq).map_or(&[][..], Vec::as_slice);
-            log.step(store, seq, here, next)?;
+            log.step(store, seq, here, next).map_err(|error| match error {
+                Error::Rivals { seq } if seq != last => two_records(seq),
+                error => error,
+            })?;
         }
         if log.keys.is_none() {
             return Err(Self::ends_early(store)?);
         }
+        log.settle(store)?;
+        Ok(log)
+    }
+
+    /// A log with two records at its last place: all before them, and the two, by their digests.
+    ///
+    /// # Errors
+    /// As [`Log::load`]; [`Error::Forked`] if it isn't the log's last place where they stand, if they aren't
+    /// two, or if there are no keys before them.
+    pub fn load_before_rivals(
+        store: &dyn Store,
+        expected: Option<&Fingerprint>,
+    ) -> Result<(Self, [(Record, Digest); 2]), Error> {
+        let names = places(store)?;
+        let mut log = Self::begin(store, names.get(&0).map_or(&[], Vec::as_slice), expected)?;
+        let (last, rivals) = names.last_key_value().ok_or(Error::NoVault { place: store.place() })?;
+        for seq in 1..*last {
+            let next = names.get(&(seq + 1)).map_or(&[][..], Vec::as_slice);
+            let here = names.get(&seq).map_or(&[][..], Vec::as_slice);
+            log.step(store, seq, here, next).map_err(|error| match error {
+                Error::Rivals { seq } => two_records(seq),
+                error => error,
+            })?;
+        }
+        let mut found = rivals
+            .iter()
+            .map(|name| log.fetch_next(store, *last, name))
+            .collect::<Result<Vec<_>, Error>>()?;
+        found.sort_unstable_by_key(|(_, digest)| *digest);
+        match <[_; 2]>::try_from(found) {
+            Ok(rivals) if log.keys.is_some() => Ok((log, rivals)),
+            _ => Err(two_records(*last)),
+        }
+    }
+
+    /// The log with one record more, as a reader would take it in.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] or [`Error::Missing`] if no reader would take it.
+    pub fn with(&self, store: &dyn Store, record: Record, digest: Digest) -> Result<Self, Error> {
+        let mut log = self.clone();
+        log.apply(store, record, digest)?;
         log.settle(store)?;
         Ok(log)
     }
@@ -257,7 +294,7 @@ impl Log {
             let voided = self.voided(store, seq + 1, next, &fitting);
             fitting.retain(|(_, digest)| Some(*digest) != voided);
             if fitting.len() > 1 {
-                return Err(Error::Forked { what: format!("two records stand at place {seq} of its log") });
+                return Err(Error::Rivals { seq });
             }
         }
         match (fitting.pop(), first_error) {
@@ -683,6 +720,21 @@ impl Log {
         }
         Err(Error::Contended)
     }
+}
+
+/// The names of all records by their places.
+fn places(store: &dyn Store) -> Result<BTreeMap<u64, Vec<ObjectName>>, Error> {
+    let mut names: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
+    for name in fetch::list_both(store, "a/")? {
+        if let Some(Place::Record { seq, .. }) = Place::parse(&name) {
+            names.entry(seq).or_default().push(name);
+        }
+    }
+    if names.is_empty() { Err(Error::NoVault { place: store.place() }) } else { Ok(names) }
+}
+
+fn two_records(seq: u64) -> Error {
+    Error::Forked { what: format!("two records stand at place {seq} of its log") }
 }
 
 fn twice(list: &ListRef) -> Error {

@@ -71,6 +71,11 @@ pub enum Error {
         /// What differs, lower case.
         what: String,
     },
+    /// Two records stand at the last place of the vault's log: two owners' commands were cut off as they met.
+    Rivals {
+        /// The place.
+        seq: u64,
+    },
     /// A part of a device's signed history isn't there.
     HistoryMissing {
         /// What is missing, lower case.
@@ -197,6 +202,12 @@ impl fmt::Display for Error {
             }
             Self::RolledBack { what } => write!(f, "the vault was rolled back: {what}"),
             Self::Forked { what } => write!(f, "the vault's history was forked: {what}"),
+            Self::Rivals { seq } => {
+                write!(
+                    f,
+                    "the vault's history was forked: two records stand at place {seq}, the last of its log"
+                )
+            }
             Self::HistoryMissing { what } => write!(f, "the vault's history is incomplete: {what}"),
             Self::WrongKey => write!(f, "no slot of this vault opens with that key"),
             Self::NoSlotForKey { kinds } => {

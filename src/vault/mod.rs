@@ -10,6 +10,7 @@ pub mod change;
 pub mod device;
 pub mod error;
 pub mod fetch;
+pub mod fork;
 pub mod header;
 pub mod history;
 pub mod index;
@@ -148,7 +149,11 @@ impl LockedVault {
             Err(Error::Missing { .. }) => self.slot_table()?,
             result => result?,
         };
-        let opened = table.unlock(&self.log.fingerprint(), &name, way)?;
+        self.unlock_by(table, &name, way)
+    }
+
+    fn unlock_by(mut self, table: SlotTable, name: &ObjectName, way: &Way) -> Result<Vault, Error> {
+        let opened = table.unlock(&self.log.fingerprint(), name, way)?;
         match self.rings(&table, &opened) {
             // They may change while a passphrase is stretched, too.
             Err(error @ Error::Missing { .. }) => {

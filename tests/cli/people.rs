@@ -279,6 +279,47 @@ fn a_machine_set_back_to_an_older_state_stops_until_an_owner_says_where_it_was()
 }
 
 #[test]
+fn where_two_owners_were_cut_off_as_they_met_all_stop_until_one_of_them_settles_it() {
+    let bench = Bench::with_snapshots();
+    let home = |name: &str| {
+        fs::create_dir_all(bench.path(name)).unwrap();
+        bench.path(name).to_str().unwrap().to_owned()
+    };
+    let (second, third) = (home("second"), home("third"));
+    // Each adds somebody to a copy of his own, and then both stand in one.
+    let (vault, copy) = (bench.path("vault"), bench.path("copy"));
+    let copied = std::process::Command::new("cp").arg("-a").args([&vault, &copy]).status();
+    assert!(copied.unwrap().success());
+    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
+    let by = |home: &str, args: &[&str]| {
+        bench.run_with(args, &[("HOME", home), ("STRONGROOM_KEY_FILE", "key")], b"")
+    };
+    let there = copy.to_str().unwrap();
+    by(&second, &["--vault", there, "slot", "add", "bob", "--new-key-file", "bob.key"]).ends(0);
+    for (name, bytes) in crate::bench::tree(&copy) {
+        if !vault.join(&name).exists() {
+            bench.write(vault.join(&name).to_str().unwrap(), &bytes);
+        }
+    }
+
+    let stop = "error: the vault's history was forked: two records stand at place 3, the last of its log\n  \
+                hint: two owners' commands were cut off as they met: any command that takes an owner's key and changes \
+                something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`\n";
+    bench.run(&["backup", "source"]).ends(21).complains(stop);
+    by(&third, &["snapshots"]).ends(21).complains(stop);
+    by(&third, &["rotate"]).ends(21).complains(stop);
+    let run = by(&third, &["slot", "add", "carl", "--new-key-file", "carl.key", "--settle-fork"]).ends(0);
+    assert_eq!(
+        run.err,
+        "warning: two owners' commands had been cut off as they met; `keys, generation 2, epoch 1 the newest` stands, and \
+         `keys, generation 2, epoch 1 the newest` counts for nothing: whoever gave that command gives it again\n"
+    );
+    let slots = by(&third, &["slot", "list"]).ends(0).out;
+    assert!(slots.contains("carl") && (slots.contains("anna") != slots.contains("bob")), "{slots}");
+    by(&third, &["verify"]).ends(0);
+}
+
+#[test]
 fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
     let bench = with_reader();
     bench.keyed(&["rotate"]).ends(0).complains("").says(

@@ -81,6 +81,7 @@ impl Problem {
             | Self::Vault(
                 error::Error::RolledBack { .. }
                 | error::Error::Forked { .. }
+                | error::Error::Rivals { .. }
                 | error::Error::HistoryMissing { .. }
                 | error::Error::OtherVault { .. },
             ) => Class::History,
