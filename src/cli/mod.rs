@@ -17,12 +17,14 @@ mod device;
 mod diff;
 mod dump;
 mod find;
+mod html;
 mod init;
 mod inspect;
 mod ls;
 mod man;
 mod new_way;
 mod recover;
+mod recovery_kit;
 mod restore;
 mod rotate;
 mod slot;
@@ -104,6 +106,7 @@ enum Command {
     Slot(slot::SlotArgs),
     Device(device::DeviceArgs),
     Recover(Box<recover::RecoverArgs>),
+    RecoveryKit(recovery_kit::RecoveryKitArgs),
     Rotate(rotate::RotateArgs),
     Reencrypt(rotate::ReencryptArgs),
     Status(status::StatusArgs),
@@ -162,6 +165,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Slot(args) => slot::run(&context, &args),
         Command::Device(args) => device::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
+        Command::RecoveryKit(args) => recovery_kit::run(&context, &args),
         Command::Rotate(args) => rotate::run(&context, &args),
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
         Command::Status(args) => status::run(&context, &args),
