@@ -18,6 +18,7 @@ mod diff;
 mod dump;
 mod find;
 mod html;
+mod incident;
 mod init;
 mod inspect;
 mod ls;
@@ -109,6 +110,7 @@ enum Command {
     RecoveryKit(recovery_kit::RecoveryKitArgs),
     Rotate(rotate::RotateArgs),
     Reencrypt(rotate::ReencryptArgs),
+    Incident(incident::IncidentArgs),
     Status(status::StatusArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -168,6 +170,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::RecoveryKit(args) => recovery_kit::run(&context, &args),
         Command::Rotate(args) => rotate::run(&context, &args),
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
+        Command::Incident(args) => incident::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
         Command::Man(args) => man::run(&context, &args),
