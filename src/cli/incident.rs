@@ -94,9 +94,8 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
         exposure.shut_out(&mut vault, &wait_for_others)?
     };
-    finish(context, &vault)?;
     // However this ends, the report is written: the first half is done.
-    let sealed = rotate::seal_anew(context, &mut vault, args.budget);
+    let sealed = finish(context, &vault).and_then(|()| rotate::seal_anew(context, &mut vault, args.budget));
     let resealed = match &sealed {
         Ok(summary) => resealed(summary),
         Err(failure) => Resealed::Stopped(failure.message.clone()),
@@ -313,7 +312,9 @@ impl StolenDevice {
     fn could_not(&self) -> Vec<String> {
         vec![
             "Read anything in the vault: no file, no name, not even this machine's own snapshots".to_owned(),
-            "Change or take away unseen what was committed, by this machine or any other".to_owned(),
+            "Change or take away what was committed, by this machine or any other, unseen by who has used the vault \
+             before or holds a receipt"
+                .to_owned(),
             "Test any guess about other machines, or about what only older snapshots of this one held"
                 .to_owned(),
         ]
@@ -346,6 +347,13 @@ impl StolenDevice {
             .collect();
         if lines.is_empty() {
             lines.push(format!("No snapshot of the machine is of {since} or later"));
+        }
+        if !self.suspects.is_empty() && !self.keeps_suspects {
+            lines.push(
+                "What counts no more can't be restored, and is gone for good once all is sealed anew: --keep-all keeps \
+                 it"
+                .to_owned(),
+            );
         }
         lines.push(
             "Times are those of the machine's own clock: who holds its key can write any, so look at the newest \
@@ -482,10 +490,10 @@ impl StolenSlot {
                 .map(|power| format!("10^{power} guesses {}", core_time(seconds * 10_f64.powi(power))));
             vec![
                 format!(
-                    "Each guess at the passphrase takes {} MiB of memory, {} passes and about {seconds:.2} seconds \
+                    "Each guess at the passphrase takes {} MiB of memory, {} and about {seconds:.2} seconds \
                      of one processor core (measured: 1.12 for 256 MiB and 4 passes; others in proportion)",
                     settings.memory_kib / 1024,
-                    settings.passes,
+                    plural(settings.passes.into(), "pass", "passes"),
                 ),
                 format!("On one core: {}. A thief with a thousand cores is a thousand times as fast", guesses.join(", ")),
                 "A passphrase that strongroom made takes 10^33 guesses; one that people choose often takes fewer \
@@ -539,6 +547,9 @@ fn copies(exposure: &Exposure) -> Vec<String> {
             "So do other copies of the storage: a second drive, versions or snapshots that a bucket or a NAS keeps, \
              blocks of a worn disk. Remove the versions from before where they are kept"
                 .to_owned(),
+            "The machines' dedup secrets: every way in leads to them, and new keys don't change them. By themselves \
+             they answer nothing, as what they could be tried on is sealed, in the vault and in the machines' caches"
+                .to_owned(),
         ],
     }
 }
@@ -556,23 +567,23 @@ fn done(exposure: &Exposure) -> Vec<String> {
                 None => format!("{name} is shut out; none of its snapshots counts"),
                 Some(last) => format!("{name} is shut out; its snapshots up to number {} count", last.seq),
             };
-            let why = "not needed against reading, as the machine never could; with it nothing that it was told \
-                       serves for what is added from now on";
+            let why = "Against reading that isn't needed, as the machine never could; with it no key that it held is \
+                       in use any more";
             (shut_out, why)
         }
         Stolen::Slot(stolen) => (
             format!("{} no longer opens the vault", stolen.named()),
-            "in the same record: what is added from now on takes them to read",
+            "What is added from now on takes them to read",
         ),
     };
     let Some(done) = &exposure.done else {
         return vec![
             format!("With --yes: {shut_out}"),
-            format!("New keys: {why}"),
-            format!("Sealed anew under them: {}", objects(&exposure.held.amount)),
+            format!("New keys for the vault. {why}"),
+            format!("Sealed anew under them: up to {}", objects(&exposure.held.amount)),
         ];
     };
-    let mut lines = vec![shut_out, format!("Epoch {} has begun, with new keys: {why}", done.epoch)];
+    let mut lines = vec![shut_out, format!("Epoch {} has begun, with new keys. {why}", done.epoch)];
     lines.push(match &done.resealed {
         Resealed::All(amount) => format!("{} sealed anew; the older keys are gone", objects(amount)),
         Resealed::Part { done, left, kept } => format!(
@@ -632,6 +643,39 @@ fn remains(exposure: &Exposure) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guessing_is_priced_by_what_the_slot_is_locked_with() {
+        let says = |key| {
+            let (id, label) = (crate::id::SlotId([7; 16]), "anna".to_owned());
+            let devices_since = Vec::new();
+            let slot = StolenSlot { id, label, role: Role::Reader, key, devices_since, is_last_code: false };
+            slot.guessing().join("\n")
+        };
+        let own = says(KeyKind::Passphrase(Argon2Settings::DEFAULT));
+        for part in
+            ["256 MiB of memory, 3 passes and about 0.84 seconds", "10^6 guesses take 10 days", "27 years"]
+        {
+            assert!(own.contains(part), "{part}\n{own}");
+        }
+        let weaker = Argon2Settings { memory_kib: 64 * 1024, passes: 1, lanes: 1 };
+        assert!(
+            says(KeyKind::Passphrase(weaker)).contains("64 MiB of memory, 1 pass and about 0.07 seconds")
+        );
+        let both = says(KeyKind::PassphraseAndKeyFile(Argon2Settings::DEFAULT));
+        assert!(
+            both.starts_with("Without the key file, 256 random bits, no guess can be tested.")
+                && both.ends_with(&own)
+        );
+        for (key, part) in [
+            (KeyKind::KeyFile, "256 random bits"),
+            (KeyKind::RecoveryCode, "160 random bits"),
+            (KeyKind::Cards { threshold: 2, count: 3 }, "2 of 3 cards give"),
+            (KeyKind::Recipient, "rests on X-Wing alone"),
+        ] {
+            assert!(says(key).contains(part) && !says(key).contains("Each guess"), "{part}");
+        }
+    }
 
     #[test]
     fn the_time_of_a_core_is_told_in_a_unit_that_says_enough() {

@@ -64,6 +64,7 @@ fn a_stolen_machine_is_shut_out_at_the_last_snapshot_before_the_theft() {
         (1, &2.into(), &Value::Bool(false))
     );
     assert!(lines(message, "could_not").contains("Read anything in the vault"), "{message}");
+    assert!(lines(message, "added").contains("--keep-all keeps it"), "{message}");
     assert!(lines(message, "done").contains("its snapshots up to number 1 count"), "{message}");
     assert_eq!(messages.last().unwrap()["message_type"], "reencrypted");
     // The page has every line that the others have.
@@ -114,7 +115,7 @@ fn a_stolen_way_in_is_taken_away_with_new_keys_and_what_was_there_is_sealed_anew
         "  - Nothing: a reader's key adds nothing\n",
         "  - A key file has 256 random bits: it can't be guessed, only copied\n",
         "  - anna no longer opens the vault\n",
-        "  - Epoch 2 has begun, with new keys: ",
+        "  - Epoch 2 has begun, with new keys. ",
         "  - Run `strongroom reencrypt` until it ends with 0: ",
         "the report is in r.html\n",
     ] {
