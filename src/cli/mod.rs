@@ -17,6 +17,8 @@ mod device;
 mod diff;
 mod dump;
 mod find;
+mod html;
+mod incident;
 mod init;
 mod inspect;
 mod log;
@@ -24,6 +26,7 @@ mod ls;
 mod man;
 mod new_way;
 mod recover;
+mod recovery_kit;
 mod restore;
 mod rotate;
 mod slot;
@@ -106,8 +109,10 @@ enum Command {
     Slot(slot::SlotArgs),
     Device(device::DeviceArgs),
     Recover(Box<recover::RecoverArgs>),
+    RecoveryKit(recovery_kit::RecoveryKitArgs),
     Rotate(rotate::RotateArgs),
     Reencrypt(rotate::ReencryptArgs),
+    Incident(incident::IncidentArgs),
     Status(status::StatusArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -165,8 +170,10 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Slot(args) => slot::run(&context, &args),
         Command::Device(args) => device::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
+        Command::RecoveryKit(args) => recovery_kit::run(&context, &args),
         Command::Rotate(args) => rotate::run(&context, &args),
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
+        Command::Incident(args) => incident::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
         Command::Man(args) => man::run(&context, &args),

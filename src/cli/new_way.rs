@@ -78,7 +78,7 @@ pub struct NewWayArgs {
 
 /// What will lock the new slot.
 enum New {
-    Locked(Way),
+    Locked(Box<Way>),
     Recipient(KemPublicKey),
 }
 
@@ -187,7 +187,7 @@ impl NewWayArgs {
             way.passphrase = Some(secrets::new_passphrase(self.allow_weak_passphrase)?);
         }
         way.allow_expensive_kdf = context.secrets.allow_expensive_kdf;
-        Ok(NewWay { new: New::Locked(way), keep })
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep })
     }
 
     fn recovery_code(&self, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -207,7 +207,7 @@ impl NewWayArgs {
             }
         };
         let way = Way { recovery_code: Some(code), ..Way::default() };
-        Ok(NewWay { new: New::Locked(way), keep: vec![keep] })
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep] })
     }
 
     fn deal(&self, threshold: u8, count: u8, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -229,7 +229,7 @@ impl NewWayArgs {
             shown(folder)
         );
         let cards = Some(CardSet { set, threshold, count, secret });
-        Ok(NewWay { new: New::Locked(Way { cards, ..Way::default() }), keep: vec![keep] })
+        Ok(NewWay { new: New::Locked(Box::new(Way { cards, ..Way::default() })), keep: vec![keep] })
     }
 }
 

@@ -118,7 +118,7 @@ fn ask_way(context: &Context, locked: &LockedVault) -> Result<Way, Failure> {
             return context.way(locked);
         }
         match understood(&typed) {
-            Ok(Typed::Code(way)) => return Ok(way),
+            Ok(Typed::Code(way)) => return Ok(*way),
             Ok(Typed::Card(card)) => return ask_cards(card),
             Err(error) => terminal::tell(&format!("That is not it: {error}.")),
         }
@@ -128,7 +128,7 @@ fn ask_way(context: &Context, locked: &LockedVault) -> Result<Way, Failure> {
 }
 
 enum Typed {
-    Code(Way),
+    Code(Box<Way>),
     Card(Card),
 }
 
@@ -140,7 +140,7 @@ fn understood(typed: &SecretBytes) -> Result<Typed, String> {
             return Card::decode(typed.trim()).map(Typed::Card).map_err(|error| error.to_string());
         }
         let code = text::decode_recovery_code(typed).map_err(|error| error.to_string())?;
-        Ok(Typed::Code(Way { recovery_code: Some(code), ..Way::default() }))
+        Ok(Typed::Code(Box::new(Way { recovery_code: Some(code), ..Way::default() })))
     })
 }
 
@@ -324,12 +324,18 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
     let spinner = context.bars().spinner("making keys");
     let (slot, code_slot) =
         (person.slot(&fingerprint, Role::Owner, &label)?, code.slot(&fingerprint, Role::Owner, &code_label)?);
-    vault.change_keys(context.now, &wait_for_others, &|draft| {
+    let changed = vault.change_keys(context.now, &wait_for_others, &|draft| {
         draft.add_slot(slot.draft())?;
         match retires {
             None => draft.add_slot(code_slot.draft()),
             Some((id, _)) => draft.replace_slot(id, code_slot.draft()),
         }
+    });
+    changed.map_err(|error| {
+        let failure = Failure::from(error);
+        let now = "what you used still opens the vault, and what was made now opens nothing";
+        let hint = failure.hint.as_deref().map_or_else(|| now.to_owned(), |hint| format!("{now}; {hint}"));
+        failure.hint(hint)
     })?;
     for way in [&person, &code] {
         way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
@@ -377,7 +383,10 @@ impl Made {
             context.line(&format!("keep         {line}"))?;
         }
         context.line(&format!("{} opens the vault by {}, as owner", one_line(&self.label), self.kind))?;
-        context.line(&format!("{} opens it too: it is new, and was tried", one_line(&self.code_label)))?;
+        context.line(&format!(
+            "The new recovery code opens it too, and was tried; `slot list` calls it {}",
+            one_line(&self.code_label)
+        ))?;
         if let Some(kind) = self.retired {
             let (the, opens) = if kind == "cards" { ("cards", "open") } else { (kind, "opens") };
             context.line(&format!(

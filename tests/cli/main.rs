@@ -5,6 +5,7 @@ mod bench;
 
 mod backup;
 mod general;
+mod incident;
 mod init;
 mod json;
 mod log;

@@ -185,3 +185,79 @@ fn at_a_terminal_all_is_asked_and_the_newest_snapshot_is_offered() {
     fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();
     bench.run(&["slot", "test", "--recovery-code-file", "typed"]).ends(0);
 }
+
+/// What stands between `start` and the next `<`.
+fn between<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
+    page.split(start).skip(1).map(|rest| rest.split('<').next().unwrap()).collect()
+}
+
+fn kit(bench: &Bench, args: &[&str]) -> String {
+    bench.run(&[&["recovery-kit", "--out", "kit.html"], args].concat()).ends(0).complains("");
+    let file = bench.path("kit.html");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let page = fs::read_to_string(file).unwrap();
+    assert!(!page.contains("<script"), "{page}");
+    let without_namespace = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for outside in ["http", "src=", "href=", "url(", "@import"] {
+        assert!(!without_namespace.contains(outside), "{outside}");
+    }
+    page
+}
+
+#[test]
+fn a_kit_without_a_key_names_the_vault_and_has_a_line_to_write_on() {
+    let bench = Bench::with_snapshots();
+    let page = kit(&bench, &[]);
+    let status = bench.run(&["status", "--json"]).ends(0).json();
+    let receipt = bench.keyed(&["device", "list", "--json"]).ends(0).json()[0]["receipt"].clone();
+    for part in [status[0]["fingerprint"].as_str().unwrap(), receipt.as_str().unwrap(), &bench.inner("vault")]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains("______ - ______") && !page.contains("<svg"), "{page}");
+
+    bench
+        .run(&["recovery-kit", "--out", "kit.html"])
+        .ends(26)
+        .complains("error: kit.html exists already\n  hint: nothing is ever overwritten: name a new file\n");
+}
+
+#[test]
+fn the_code_on_a_kit_opens_the_vault_and_one_that_does_not_is_refused() {
+    let bench = Bench::with_snapshots();
+    let page = kit(&bench, &["--recovery-code-file", "code"]);
+    let code = between(&page, "<p class=\"secret\">");
+    assert_eq!((code.len(), page.matches("<svg").count()), (1, 1));
+    bench.write("typed", code[0].as_bytes());
+    fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();
+    bench.run(&["slot", "test", "--recovery-code-file", "typed"]).ends(0);
+
+    let other = Bench::with_vault();
+    fs::copy(other.path("code"), bench.path("other")).unwrap();
+    bench.run(&["recovery-kit", "--out", "x.html", "--recovery-code-file", "other"]).ends(12);
+    let both = ["--recovery-code-file", "code", "--card-file", "code"];
+    bench.run(&[&["recovery-kit", "--out", "x.html"], &both[..]].concat()).ends(2);
+    assert!(!bench.path("x.html").exists());
+}
+
+#[test]
+fn each_card_has_a_sheet_that_says_how_many_are_needed_and_names_are_escaped() {
+    let bench = Bench::with_snapshots();
+    bench
+        .keyed(&["slot", "add", "board", "--role", "owner", "--cards", "2/3", "--cards-out", "cards"])
+        .ends(0);
+    let moved = bench.path("a & <b>");
+    fs::rename(bench.path("vault"), &moved).unwrap();
+    let place = moved.to_str().unwrap();
+    let files = ["cards/card-1-of-3.txt", "cards/card-2-of-3.txt", "cards/card-3-of-3.txt"];
+    let cards: Vec<&str> = files.iter().flat_map(|file| ["--card-file", file]).collect();
+    let page = kit(&bench, &[&["--vault", place], &cards[..]].concat());
+    assert!(page.contains("/a &amp; &lt;b&gt;</code>") && !page.contains("<b>"), "{page}");
+    let counts = ["<section class=\"sheet\">", "<svg", "2 of 3 such cards are needed"];
+    assert_eq!(counts.map(|part| page.matches(part).count()), [3, 3, 3]);
+    for (at, card) in between(&page, "<p class=\"secret\">").into_iter().enumerate() {
+        assert!(fs::read_to_string(bench.path(files[at])).unwrap().contains(card));
+    }
+    let one = ["recovery-kit", "--vault", place, "--out", "x.html", "--card-file", files[0]];
+    bench.run(&one).ends(12);
+}

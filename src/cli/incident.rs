@@ -1,0 +1,694 @@
+//! `strongroom incident`: after a theft, shuts out what was stolen and says what its thief has.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::parse_duration;
+use crate::cli::args::parse_time;
+use crate::cli::device;
+use crate::cli::diff::plural;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::cli::html;
+use crate::cli::open::Context;
+use crate::cli::open::wait_for_others;
+use crate::cli::render;
+use crate::cli::rotate;
+use crate::cli::secrets;
+use crate::cli::slot;
+use crate::cli::slot::finish;
+use crate::cli::trusted::shown;
+use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::text;
+use crate::task::incident::Done;
+use crate::task::incident::Exposure;
+use crate::task::incident::KeyKind;
+use crate::task::incident::Resealed;
+use crate::task::incident::Stolen;
+use crate::task::incident::StolenDevice;
+use crate::task::incident::StolenSlot;
+use crate::task::incident::seconds_a_guess;
+use crate::task::reencrypt::Amount;
+use crate::task::reencrypt::Ended;
+use crate::task::reencrypt::Summary;
+use crate::vault::Vault;
+use crate::vault::slot::Role;
+
+/// Tells what the theft of a machine or of a way in exposes; with --yes also shuts it out.
+///
+/// Without --yes nothing is changed. With it the machine is revoked, or the slot taken away, the vault gets new
+/// keys, and all that is in it is sealed under them. The report says what the stolen thing could and couldn't
+/// read, since when, what was added by it, what guessing costs, and what remains to be done.
+#[derive(Args)]
+pub struct IncidentArgs {
+    /// The stolen machine's name, or the first digits of its id
+    #[arg(long, value_name = "NAME", required_unless_present = "slot", conflicts_with = "slot")]
+    device: Option<String>,
+
+    /// The stolen way in: its slot's name, or the first digits of its id
+    #[arg(long, value_name = "LABEL")]
+    slot: Option<String>,
+
+    /// When the theft happened, such as 2026-11-24 or "2026-11-24 18:30"; the machine's snapshots from then on
+    /// don't count any more
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<u64>,
+
+    /// Let the machine's snapshots from after the theft count all the same
+    #[arg(long, requires = "device")]
+    keep_all: bool,
+
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+
+    /// Write the report as a page of HTML, too, which must not exist yet
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Stop re-encryption after this time, such as 20m, and leave the rest to `reencrypt`; exit code 25 then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "yes")]
+    budget: Option<Duration>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As unlocking; [`Exit::Refused`] if the key is a reader's, the slot is the last owner's or the one that was
+/// opened; [`Exit::Failed`] if nothing has that name. As `reencrypt` at the end.
+pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
+    if let Some(file) = &args.report {
+        secrets::check_absent(file)?;
+    }
+    let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
+    let mut vault = if args.yes {
+        context.unlock_owner("incident", about)?
+    } else {
+        context.unlock("incident", about)?
+    };
+    let mut exposure = expose(context, &vault, args)?;
+    if !args.yes {
+        publish(context, &vault, args, &exposure)?;
+        return Ok(Exit::Done);
+    }
+    let epoch = {
+        let _spinner = context.bars().spinner("shutting it out, and making new keys");
+        exposure.shut_out(&mut vault, &wait_for_others)?
+    };
+    // However this ends, the report is written: the first half is done.
+    finish(context, &vault);
+    let sealed = rotate::seal_anew(context, &mut vault, args.budget);
+    let resealed = match &sealed {
+        Ok(summary) => resealed(summary),
+        Err(failure) => Resealed::Stopped(failure.message.clone()),
+    };
+    exposure.done = Some(Done { epoch, resealed });
+    let published = publish(context, &vault, args, &exposure);
+    let exit = rotate::tell(context, &vault, sealed?)?;
+    published.map(|()| exit)
+}
+
+fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Exposure, Failure> {
+    let exposed = match (&args.device, &args.slot) {
+        (Some(name), _) => {
+            let (device, _) = device::find(vault, name)?;
+            Exposure::of_device(vault, device, args.since, args.keep_all, context.now)
+        }
+        (None, label) => {
+            let (id, ..) = slot::find(vault, label.as_deref().unwrap_or_default())?;
+            Exposure::of_slot(vault, id, args.since, context.now)
+        }
+    };
+    exposed.map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.hint {
+            Some(_) => failure,
+            None => {
+                failure.hint("open the vault with another owner's way in; `strongroom slot add` makes one")
+            }
+        }
+    })
+}
+
+fn resealed(summary: &Summary) -> Resealed {
+    match summary.ended {
+        Ended::Complete { .. } if summary.kept == 0 => Resealed::All(summary.done),
+        _ => Resealed::Part { done: summary.done, left: summary.left, kept: summary.kept },
+    }
+}
+
+/// A part of the report, in the words that terminal, JSON and page share.
+struct Section {
+    name: &'static str,
+    title: &'static str,
+    lines: Vec<String>,
+}
+
+fn publish(
+    context: &Context,
+    vault: &Vault,
+    args: &IncidentArgs,
+    exposure: &Exposure,
+) -> Result<(), Failure> {
+    let sections = sections(exposure);
+    if let Some(file) = &args.report {
+        secrets::write_new(file, page(exposure, &sections).as_bytes())?;
+    }
+    if context.output.json {
+        return context.json(&message(vault, args, exposure, &sections));
+    }
+    for section in &sections {
+        context.line(section.title)?;
+        for line in &section.lines {
+            context.line(&format!("  - {line}"))?;
+        }
+        context.line("")?;
+    }
+    if let Some(file) = &args.report {
+        context.line(&format!("the report is in {}", shown(file)))?;
+    }
+    Ok(())
+}
+
+fn page(exposure: &Exposure, sections: &[Section]) -> zeroize::Zeroizing<String> {
+    let mut body = format!(
+        "<h1>Exposure report</h1>\n<p>Vault <code>{}</code><br>{}<br>Written {}</p>\n",
+        html::escape(&exposure.place),
+        text::fingerprint_words(&exposure.fingerprint),
+        render::local_time(exposure.now),
+    );
+    for section in sections {
+        body.push_str(&format!("<h2>{}</h2>\n<ul>\n", html::escape(section.title)));
+        for line in &section.lines {
+            body.push_str(&format!("<li>{}</li>\n", html::escape(line)));
+        }
+        body.push_str("</ul>\n");
+    }
+    html::page("strongroom exposure report", &[&body])
+}
+
+fn message(
+    vault: &Vault,
+    args: &IncidentArgs,
+    exposure: &Exposure,
+    sections: &[Section],
+) -> serde_json::Value {
+    let (device, slot) = match &exposure.stolen {
+        Stolen::Device(stolen) => {
+            let suspects: Vec<_> = stolen
+                .suspects
+                .iter()
+                .map(|suspect| {
+                    json!({
+                        "seq": suspect.seq,
+                        "snapshot_id": suspect.id.to_string(),
+                        "time": render::rfc3339(suspect.time),
+                        "counts": stolen.keeps_suspects,
+                    })
+                })
+                .collect();
+            let device = json!({
+                "device": stolen.device.to_string(),
+                "name": stolen.name,
+                "last": stolen.last.map_or(0, |head| head.seq),
+                "suspects": suspects,
+            });
+            (Some(device), None)
+        }
+        Stolen::Slot(stolen) => {
+            let slot = json!({
+                "id": stolen.id.to_string(),
+                "label": stolen.label,
+                "role": stolen.role.word(),
+                "kind": stolen.key.word(),
+                "seconds_a_guess": stolen.settings().map(|settings| seconds_a_guess(&settings)),
+            });
+            (None, Some(slot))
+        }
+    };
+    let complete = exposure.done.as_ref().map(|done| matches!(done.resealed, Resealed::All(_)));
+    let sections: Vec<_> = sections
+        .iter()
+        .map(|section| json!({ "name": section.name, "title": section.title, "lines": section.lines }))
+        .collect();
+    json!({
+        "message_type": "incident",
+        "schema": 1,
+        "dry_run": exposure.done.is_none(),
+        "since": exposure.since.map(render::rfc3339),
+        "device": device,
+        "slot": slot,
+        "newest_epoch": vault.log().keys().newest.0,
+        "complete": complete,
+        "report": args.report.as_deref().map(shown),
+        "sections": sections,
+    })
+}
+
+fn sections(exposure: &Exposure) -> Vec<Section> {
+    let section = |name, title, lines| Section { name, title, lines };
+    let (stolen, could, could_not, added, guessing) = match &exposure.stolen {
+        Stolen::Device(stolen) => (
+            stolen.about(),
+            stolen.could(),
+            stolen.could_not(),
+            stolen.added(exposure.since),
+            vec![
+                "There is no passphrase to guess: the machine's key lay on it, and it opens nothing in the vault"
+                    .to_owned(),
+            ],
+        ),
+        Stolen::Slot(stolen) => (
+            stolen.about(exposure),
+            stolen.could(exposure),
+            stolen.could_not(),
+            stolen.added(exposure.since),
+            stolen.guessing(),
+        ),
+    };
+    vec![
+        section("stolen", "What was stolen", stolen),
+        section("could", "What its thief could do until now", could),
+        section("could_not", "What its thief could not do", could_not),
+        section("added", "What was added after the theft", added),
+        section("guessing", "What guessing costs", guessing),
+        section("copies", "What stays as it is", copies(exposure)),
+        section("done", done_title(exposure), done(exposure)),
+        section("remains", "What remains to be done", remains(exposure)),
+    ]
+}
+
+fn objects(amount: &Amount) -> String {
+    format!("{} ({})", plural(amount.objects, "object", "objects"), render::size(amount.bytes))
+}
+
+impl StolenDevice {
+    fn named(&self) -> String {
+        if self.name.is_empty() { self.device.short() } else { one_line(&self.name) }
+    }
+
+    fn about(&self) -> Vec<String> {
+        let taken_in = render::local_time(self.added);
+        let number = plural(self.snapshots, "snapshot", "snapshots");
+        let newest = self.newest.map_or_else(String::new, |newest| {
+            format!(", the newest of {} by its own clock", render::local_time(newest))
+        });
+        vec![
+            format!("{} ({}), a machine that was taken in on {taken_in}", self.named(), self.device.short()),
+            format!("It held a key that adds snapshots and reads nothing. {number} of it counted{newest}"),
+        ]
+    }
+
+    fn could(&self) -> Vec<String> {
+        vec![
+            "Read what lay on the machine's own disk, unless the disk was encrypted".to_owned(),
+            "Add snapshots in the machine's name, and, if the machine's access to the storage allowed it, delete \
+             objects: `strongroom verify` tells whether any is missing"
+                .to_owned(),
+            "With the machine's dedup secret and its cache, test guesses: was a file that the thief has already in \
+             this machine's latest snapshots (of the jobs that ran in the last 45 days)? Nothing else answers them"
+                .to_owned(),
+        ]
+    }
+
+    fn could_not(&self) -> Vec<String> {
+        vec![
+            "Read anything in the vault: no file, no name, not even this machine's own snapshots".to_owned(),
+            "Change or take away what was committed, by this machine or any other, unseen by who has used the vault \
+             before or holds a receipt"
+                .to_owned(),
+            "Test any guess about other machines, or about what only older snapshots of this one held"
+                .to_owned(),
+        ]
+    }
+
+    fn added(&self, since: Option<u64>) -> Vec<String> {
+        let Some(since) = since else {
+            return vec![
+                "Not known, as no time of the theft was given: --since lists the machine's snapshots from then on"
+                    .to_owned(),
+            ];
+        };
+        let since = render::local_time(since);
+        let mut lines: Vec<String> = self
+            .suspects
+            .iter()
+            .map(|suspect| {
+                format!(
+                    "Snapshot {} ({}) of {}: {}",
+                    suspect.seq,
+                    suspect.id.short(),
+                    render::local_time(suspect.time),
+                    if self.keeps_suspects {
+                        "kept, as you asked"
+                    } else {
+                        "counts no more once it is shut out"
+                    }
+                )
+            })
+            .collect();
+        if lines.is_empty() {
+            lines.push(format!("No snapshot of the machine is of {since} or later"));
+        }
+        if !self.suspects.is_empty() && !self.keeps_suspects {
+            lines.push(
+                "What counts no more can't be restored, and is gone for good once all is sealed anew: --keep-all keeps \
+                 it"
+                .to_owned(),
+            );
+        }
+        lines.push(
+            "Times are those of the machine's own clock: who holds its key can write any, so look at the newest \
+             ones before as well"
+                .to_owned(),
+        );
+        lines
+    }
+}
+
+impl StolenSlot {
+    fn named(&self) -> String {
+        if self.label.is_empty() { self.id.short() } else { one_line(&self.label) }
+    }
+
+    fn settings(&self) -> Option<Argon2Settings> {
+        match self.key {
+            KeyKind::Passphrase(settings) | KeyKind::PassphraseAndKeyFile(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    fn about(&self, exposure: &Exposure) -> Vec<String> {
+        vec![
+            format!(
+                "{} ({}), a way in: {}, as {}",
+                self.named(),
+                self.id.short(),
+                self.key.word(),
+                self.role.word()
+            ),
+            format!(
+                "The vault doesn't record when a way in was made: this one is at most as old as the vault, of {}",
+                render::local_time(exposure.made)
+            ),
+        ]
+    }
+
+    fn could(&self, exposure: &Exposure) -> Vec<String> {
+        let held = &exposure.held;
+        let mut lines = vec![format!(
+            "Read everything, of all machines: now {} of {}, {}, and whatever the vault held since the slot was \
+             made, what was there before it included",
+            plural(held.snapshots, "snapshot", "snapshots"),
+            plural(held.devices, "machine", "machines"),
+            objects(&held.amount)
+        )];
+        if held.unread > 0 {
+            lines.push(format!(
+                "{} more could not be looked at: `strongroom verify` says why",
+                plural(held.unread, "machine", "machines")
+            ));
+        }
+        if self.role == Role::Owner {
+            lines.push(
+                "Sign: take machines and ways in into the vault, shut them out, change the keys. The authority's \
+                 signing key is another one once the slot is gone"
+                    .to_owned(),
+            );
+        }
+        lines.push(match self.key {
+            KeyKind::PassphraseAndKeyFile(_) => {
+                "That takes both, passphrase and key file; with one alone, nothing can be read".to_owned()
+            }
+            KeyKind::Cards { threshold, count } => {
+                format!("That takes {threshold} of the {count} cards; with fewer, nothing can be read")
+            }
+            KeyKind::Passphrase(_) => {
+                "That takes the passphrase; who has a copy of the vault and not the passphrase can guess at it"
+                    .to_owned()
+            }
+            KeyKind::KeyFile | KeyKind::RecoveryCode | KeyKind::Recipient => {
+                format!("That takes the {} and a copy of the vault; either alone reads nothing", self.key.word())
+            }
+        });
+        lines
+    }
+
+    fn could_not(&self) -> Vec<String> {
+        match self.role {
+            Role::Reader => vec![
+                "Change anything: a reader's key doesn't sign, so it takes in no machine and no way in, and shuts \
+                 none out"
+                    .to_owned(),
+                "Add or remove a snapshot so that it counts".to_owned(),
+            ],
+            Role::Owner => vec![
+                "Change what was committed without a trace: records are signed and chained, and machines that have \
+                 seen the vault notice if its history is put back or forked"
+                    .to_owned(),
+            ],
+        }
+    }
+
+    fn added(&self, since: Option<u64>) -> Vec<String> {
+        if self.role == Role::Reader {
+            return vec!["Nothing: a reader's key adds nothing".to_owned()];
+        }
+        let Some(since) = since else {
+            return vec![
+                "Not known, as no time of the theft was given: --since lists the machines that were taken in from \
+                 then on"
+                    .to_owned(),
+            ];
+        };
+        let mut lines: Vec<String> = self
+            .devices_since
+            .iter()
+            .map(|(device, name, added)| {
+                format!(
+                    "Machine {} ({}) was taken in on {}: if it is none of yours, `strongroom device revoke {}`",
+                    one_line(name),
+                    device.short(),
+                    render::local_time(*added),
+                    device.short()
+                )
+            })
+            .collect();
+        if lines.is_empty() {
+            lines.push(format!("No machine was taken in since {}", render::local_time(since)));
+        }
+        lines.push(
+            "A thief with an owner's key can write any time into a record, and can have made ways in: look through \
+             `strongroom slot list` and `strongroom device list`, and take away what is none of yours"
+                .to_owned(),
+        );
+        lines
+    }
+
+    fn guessing(&self) -> Vec<String> {
+        let price = |settings: &Argon2Settings| {
+            let seconds = seconds_a_guess(settings);
+            let guesses = [6, 9, 12]
+                .map(|power| format!("10^{power} guesses {}", core_time(seconds * 10_f64.powi(power))));
+            vec![
+                format!(
+                    "Each guess at the passphrase takes {} MiB of memory, {} and about {seconds:.2} seconds \
+                     of one processor core (measured: 1.12 for 256 MiB and 4 passes; others in proportion)",
+                    settings.memory_kib / 1024,
+                    plural(settings.passes.into(), "pass", "passes"),
+                ),
+                format!("On one core: {}. A thief with a thousand cores is a thousand times as fast", guesses.join(", ")),
+                "A passphrase that strongroom made takes 10^33 guesses; one that people choose often takes fewer \
+                 than 10^9"
+                    .to_owned(),
+            ]
+        };
+        match &self.key {
+            KeyKind::Passphrase(settings) => price(settings),
+            KeyKind::PassphraseAndKeyFile(settings) => {
+                let without = "Without the key file, 256 random bits, no guess can be tested. With it:".to_owned();
+                std::iter::once(without).chain(price(settings)).collect()
+            }
+            KeyKind::KeyFile => vec!["A key file has 256 random bits: it can't be guessed, only copied".to_owned()],
+            KeyKind::RecoveryCode => {
+                vec!["A recovery code has 160 random bits: it can't be guessed, only copied".to_owned()]
+            }
+            KeyKind::Cards { threshold, count } => vec![format!(
+                "{threshold} of {count} cards give 256 random bits; fewer than {threshold} tell nothing, and can't \
+                 be guessed further"
+            )],
+            KeyKind::Recipient => vec![
+                "An outside recipient's slot rests on X-Wing alone, X25519 and ML-KEM-768 together: the key can't \
+                 be guessed, only copied, with whatever protects it where it is kept"
+                    .to_owned(),
+            ],
+        }
+    }
+}
+
+/// So many seconds of one core, in words.
+fn core_time(seconds: f64) -> String {
+    const DAY: f64 = 86_400.0;
+    match seconds {
+        ..DAY => format!("take {:.0} hours", seconds / 3_600.0),
+        ..63_115_200.0 => format!("take {:.0} days", seconds / DAY),
+        _ => format!("take {:.0} years", seconds / (365.25 * DAY)),
+    }
+}
+
+fn copies(exposure: &Exposure) -> Vec<String> {
+    match &exposure.stolen {
+        Stolen::Device(_) => vec![
+            "What lay on the machine's disk: the vault can't take it back".to_owned(),
+            "The snapshots that count: they can be restored as before".to_owned(),
+        ],
+        Stolen::Slot(_) => vec![
+            "What was copied before stays readable to whoever has that copy and the stolen key: new keys don't reach \
+             copies"
+                .to_owned(),
+            "So do other copies of the storage: a second drive, versions or snapshots that a bucket or a NAS keeps, \
+             blocks of a worn disk. Remove the versions from before where they are kept"
+                .to_owned(),
+            "The machines' dedup secrets: every way in leads to them, and new keys don't change them. By themselves \
+             they answer nothing, as what they could be tried on is sealed, in the vault and in the machines' caches"
+                .to_owned(),
+        ],
+    }
+}
+
+fn done_title(exposure: &Exposure) -> &'static str {
+    if exposure.done.is_some() { "What was done" } else { "What would be done: nothing was changed" }
+}
+
+fn done(exposure: &Exposure) -> Vec<String> {
+    let (shut_out, why) = match &exposure.stolen {
+        Stolen::Device(stolen) => {
+            let name = stolen.named();
+            let shut_out = match stolen.last {
+                _ if stolen.is_shut_out => format!("{name} was shut out before, and stays so"),
+                None => format!("{name} is shut out; none of its snapshots counts"),
+                Some(last) => format!("{name} is shut out; its snapshots up to number {} count", last.seq),
+            };
+            let why = "Against reading that isn't needed, as the machine never could; with it no key that it held is \
+                       in use any more";
+            (shut_out, why)
+        }
+        Stolen::Slot(stolen) => (
+            format!("{} no longer opens the vault", stolen.named()),
+            "What is added from now on takes them to read",
+        ),
+    };
+    let Some(done) = &exposure.done else {
+        return vec![
+            format!("With --yes: {shut_out}"),
+            format!("New keys for the vault. {why}"),
+            format!("Sealed anew under them: up to {}", objects(&exposure.held.amount)),
+        ];
+    };
+    let mut lines = vec![shut_out, format!("Epoch {} has begun, with new keys. {why}", done.epoch)];
+    lines.push(match &done.resealed {
+        Resealed::All(amount) => format!("{} sealed anew; the older keys are gone", objects(amount)),
+        Resealed::Part { done, left, kept } => format!(
+            "{} sealed anew; {} still under older keys, {kept} replaced and kept by the store",
+            objects(done),
+            objects(left)
+        ),
+        Resealed::Stopped(why) => format!("Sealing anew what was there has stopped: {}", one_line(why)),
+    });
+    lines
+}
+
+fn remains(exposure: &Exposure) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &exposure.done {
+        None => lines.push("Run the same with --yes".to_owned()),
+        Some(Done { resealed: Resealed::All(_), .. }) => {}
+        Some(_) => lines.push(
+            "Run `strongroom reencrypt` until it ends with 0: until then the older keys open what is left"
+                .to_owned(),
+        ),
+    }
+    match &exposure.stolen {
+        Stolen::Device(_) => {
+            lines.push(
+                "Take the machine's access to the storage away, where the storage is kept, so that its thief can't \
+                 delete"
+                    .to_owned(),
+            );
+            lines.push(
+                "If a key file, a passphrase or a recovery code was on it or with it, run `strongroom incident --slot \
+                 LABEL` for that, too"
+                    .to_owned(),
+            );
+            lines.push("Run `strongroom verify`: is everything there that was ever added?".to_owned());
+        }
+        Stolen::Slot(stolen) => {
+            lines.push("Give its holder another way in: `strongroom slot add`".to_owned());
+            if stolen.is_last_code {
+                lines.push(
+                    "The vault has no recovery code any more: `strongroom slot add CODE --role owner \
+                     --new-recovery-code`"
+                        .to_owned(),
+                );
+            }
+            if stolen.role == Role::Owner {
+                lines.push(
+                    "Give people who check receipts a new one: `strongroom device list` prints it".to_owned(),
+                );
+            }
+            lines.push("Decide whom you have to tell about what could be read".to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guessing_is_priced_by_what_the_slot_is_locked_with() {
+        let says = |key| {
+            let (id, label) = (crate::id::SlotId([7; 16]), "anna".to_owned());
+            let devices_since = Vec::new();
+            let slot = StolenSlot { id, label, role: Role::Reader, key, devices_since, is_last_code: false };
+            slot.guessing().join("\n")
+        };
+        let own = says(KeyKind::Passphrase(Argon2Settings::DEFAULT));
+        for part in
+            ["256 MiB of memory, 3 passes and about 0.84 seconds", "10^6 guesses take 10 days", "27 years"]
+        {
+            assert!(own.contains(part), "{part}\n{own}");
+        }
+        let weaker = Argon2Settings { memory_kib: 64 * 1024, passes: 1, lanes: 1 };
+        assert!(
+            says(KeyKind::Passphrase(weaker)).contains("64 MiB of memory, 1 pass and about 0.07 seconds")
+        );
+        let both = says(KeyKind::PassphraseAndKeyFile(Argon2Settings::DEFAULT));
+        assert!(
+            both.starts_with("Without the key file, 256 random bits, no guess can be tested.")
+                && both.ends_with(&own)
+        );
+        for (key, part) in [
+            (KeyKind::KeyFile, "256 random bits"),
+            (KeyKind::RecoveryCode, "160 random bits"),
+            (KeyKind::Cards { threshold: 2, count: 3 }, "2 of 3 cards give"),
+            (KeyKind::Recipient, "rests on X-Wing alone"),
+        ] {
+            assert!(says(key).contains(part) && !says(key).contains("Each guess"), "{part}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_core_is_told_in_a_unit_that_says_enough() {
+        for (seconds, words) in
+            [(7_200.0, "take 2 hours"), (864_000.0, "take 10 days"), (8.4e11, "take 26618 years")]
+        {
+            assert_eq!(core_time(seconds), words);
+        }
+    }
+}

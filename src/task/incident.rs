@@ -1,0 +1,350 @@
+//! After a theft: what the stolen thing gives its thief, and how it is shut out.
+//!
+//! An [`Exposure`] is numbers and names alone; what follows from them is said where it is shown.
+
+use crate::crypto::kdf::Argon2Settings;
+use crate::id::DeviceId;
+use crate::id::Epoch;
+use crate::id::Fingerprint;
+use crate::id::SlotId;
+use crate::id::SnapshotId;
+use crate::task::error::Error;
+use crate::task::reencrypt::Amount;
+use crate::vault::Vault;
+use crate::vault::error;
+use crate::vault::record::Head;
+use crate::vault::slot::Lock;
+use crate::vault::slot::Role;
+
+/// What a theft exposes, and what was done about it.
+pub struct Exposure {
+    /// Which vault.
+    pub fingerprint: Fingerprint,
+    /// Where it is.
+    pub place: String,
+    /// When the vault was made, in nanoseconds since 1970 UTC.
+    pub made: u64,
+    /// When this was found out.
+    pub now: u64,
+    /// When the theft happened, if that is known.
+    pub since: Option<u64>,
+    /// What is gone.
+    pub stolen: Stolen,
+    /// What the vault held then.
+    pub held: Held,
+    /// What was done; nothing in a dry run.
+    pub done: Option<Done>,
+}
+
+/// What is gone.
+pub enum Stolen {
+    /// A machine with its write-only key.
+    Device(StolenDevice),
+    /// What opens a slot.
+    Slot(StolenSlot),
+}
+
+/// A machine that was stolen.
+pub struct StolenDevice {
+    /// Its pseudonym.
+    pub device: DeviceId,
+    /// What people call it.
+    pub name: String,
+    /// When an owner took it in.
+    pub added: u64,
+    /// How many of its snapshots counted until now.
+    pub snapshots: u64,
+    /// When the newest of them was made, by its own clock.
+    pub newest: Option<u64>,
+    /// Those from the first one after the theft on.
+    pub suspects: Vec<Suspect>,
+    /// Whether those go on counting.
+    pub keeps_suspects: bool,
+    /// The last that counts once it is shut out.
+    pub last: Option<Head>,
+    /// Whether it is shut out at this place already.
+    pub is_shut_out: bool,
+}
+
+/// A snapshot that a thief may have made.
+pub struct Suspect {
+    /// Its place in the chain.
+    pub seq: u64,
+    /// Its id.
+    pub id: SnapshotId,
+    /// When it was made, by its machine's clock.
+    pub time: u64,
+}
+
+/// A way in that was stolen.
+pub struct StolenSlot {
+    /// Which.
+    pub id: SlotId,
+    /// What people call it.
+    pub label: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// What opens it.
+    pub key: KeyKind,
+    /// Machines that were taken in after the theft: whoever holds an owner's key can do that.
+    pub devices_since: Vec<(DeviceId, String, u64)>,
+    /// Whether the vault is left without a recovery code or cards.
+    pub is_last_code: bool,
+}
+
+/// What a slot's holder holds, and so what there is to guess.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyKind {
+    /// A passphrase, stretched like this.
+    Passphrase(Argon2Settings),
+    /// A passphrase that can't be tried without a file of 256 random bits.
+    PassphraseAndKeyFile(Argon2Settings),
+    /// 256 random bits.
+    KeyFile,
+    /// 160 random bits.
+    RecoveryCode,
+    /// Cards, each of which tells nothing by itself.
+    Cards {
+        /// How many are needed.
+        threshold: u8,
+        /// How many were made.
+        count: u8,
+    },
+    /// Somebody's own key.
+    Recipient,
+}
+
+/// What the vault holds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Held {
+    /// Machines whose snapshots it has.
+    pub devices: u64,
+    /// Snapshots that can be restored.
+    pub snapshots: u64,
+    /// Stored objects.
+    pub amount: Amount,
+    /// Machines whose chains can't be read, which the other numbers leave out.
+    pub unread: u64,
+}
+
+/// What was done about a theft.
+pub struct Done {
+    /// The epoch that was begun.
+    pub epoch: Epoch,
+    /// What became of what was there.
+    pub resealed: Resealed,
+}
+
+/// How far re-encryption came.
+pub enum Resealed {
+    /// All is under the new keys.
+    All(Amount),
+    /// Not all is.
+    Part {
+        /// Sealed anew.
+        done: Amount,
+        /// Still under older keys.
+        left: Amount,
+        /// Under older keys, replaced, and not removed by the store.
+        kept: u64,
+    },
+    /// It ended with an error.
+    Stopped(String),
+}
+
+impl Exposure {
+    /// What the theft of a machine exposes. With `keeps_suspects`, its snapshots from after `since` go on
+    /// counting.
+    ///
+    /// # Errors
+    /// [`Error::Vault`] if it is no device, or its chain doesn't verify; [`error::Error::NotOwner`].
+    pub fn of_device(
+        vault: &Vault,
+        device: DeviceId,
+        since: Option<u64>,
+        keeps_suspects: bool,
+        now: u64,
+    ) -> Result<Self, Error> {
+        vault.admin()?;
+        let name = vault.device_name(device).unwrap_or_default().to_owned();
+        let Some(known) = vault.log().devices().get(&device) else {
+            return Err(error::Error::NoSuchLabel { label: device.to_string() }.into());
+        };
+        let history = vault.locked().history(device)?;
+        let snapshots = history.snapshots();
+        // Whatever follows the first one after the theft was made after it too, whatever time it claims.
+        let is_after = |time: u64| since.is_some_and(|since| time >= since);
+        let from = snapshots.iter().position(|snapshot| is_after(snapshot.header.time));
+        let suspects: Vec<Suspect> = snapshots
+            .iter()
+            .skip(from.unwrap_or(snapshots.len()))
+            .map(|snapshot| Suspect {
+                seq: snapshot.header.seq,
+                id: snapshot.id(),
+                time: snapshot.header.time,
+            })
+            .collect();
+        let last = match suspects.first() {
+            Some(first) if !keeps_suspects => history.at(first.seq - 1),
+            _ => history.head(),
+        };
+        let stolen = StolenDevice {
+            device,
+            name,
+            added: known.added,
+            snapshots: snapshots.len() as u64,
+            newest: snapshots.last().map(|snapshot| snapshot.header.time),
+            suspects,
+            keeps_suspects,
+            last,
+            is_shut_out: known.revoked.is_some_and(|at| at.seq == last.map_or(0, |head| head.seq)),
+        };
+        Ok(Self::of(vault, Stolen::Device(stolen), since, now))
+    }
+
+    /// What the theft of what opens a slot exposes.
+    ///
+    /// # Errors
+    /// [`Error::Vault`]: [`error::Error::SlotGone`]; [`error::Error::NotOwner`];
+    /// [`error::Error::LastOwner`] if nobody could change the vault without it; [`Error::Refused`] if it is
+    /// the one that opened the vault.
+    pub fn of_slot(vault: &Vault, id: SlotId, since: Option<u64>, now: u64) -> Result<Self, Error> {
+        vault.admin()?;
+        let slots = &vault.slots().slots;
+        let slot = slots.iter().find(|slot| slot.id == id).ok_or(error::Error::SlotGone)?;
+        let others = || slots.iter().filter(|other| other.id != id);
+        if !others().any(|other| other.role == Role::Owner) {
+            return Err(error::Error::LastOwner.into());
+        }
+        if vault.slot().0.id == id {
+            let what = "the vault was opened with the very slot that was stolen".to_owned();
+            return Err(Error::Refused { what });
+        }
+        let is_code = |lock: &Lock| matches!(lock, Lock::RecoveryCode(_) | Lock::Cards { .. });
+        let devices = vault.log().devices().iter();
+        let stolen = StolenSlot {
+            id,
+            label: vault.slot_label(id).unwrap_or_default().to_owned(),
+            role: slot.role,
+            key: KeyKind::of(&slot.lock),
+            devices_since: devices
+                .filter(|(_, known)| since.is_some_and(|since| known.added >= since))
+                .map(|(device, known)| {
+                    (*device, vault.device_name(*device).unwrap_or_default().to_owned(), known.added)
+                })
+                .collect(),
+            is_last_code: is_code(&slot.lock) && !others().any(|other| is_code(&other.lock)),
+        };
+        Ok(Self::of(vault, Stolen::Slot(stolen), since, now))
+    }
+
+    fn of(vault: &Vault, stolen: Stolen, since: Option<u64>, now: u64) -> Self {
+        let log = vault.log();
+        Self {
+            fingerprint: log.fingerprint(),
+            place: vault.store().place(),
+            made: log.made(),
+            now,
+            since,
+            stolen,
+            held: Held::of(vault),
+            done: None,
+        }
+    }
+
+    /// Shuts the stolen thing out and begins a new epoch, which is returned. A slot goes in the same record.
+    ///
+    /// # Errors
+    /// As [`Vault::revoke_device`] and [`Vault::change_keys`].
+    pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, error::Error> {
+        let mut slot = None;
+        match &self.stolen {
+            Stolen::Device(stolen) if stolen.is_shut_out => {}
+            Stolen::Device(stolen) => {
+                vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
+            }
+            Stolen::Slot(stolen) => slot = Some(stolen.id),
+        }
+        vault.change_keys(self.now, wait, &|draft| {
+            if let Some(id) = slot {
+                draft.remove_slot(id)?;
+            }
+            draft.start_epoch();
+            Ok(())
+        })?;
+        Ok(vault.log().keys().newest)
+    }
+}
+
+impl KeyKind {
+    fn of(lock: &Lock) -> Self {
+        match lock {
+            Lock::Passphrase(stretch, _) => Self::Passphrase(stretch.settings),
+            Lock::Joint(stretch, _) => Self::PassphraseAndKeyFile(stretch.settings),
+            Lock::KeyFile(_) => Self::KeyFile,
+            Lock::RecoveryCode(_) => Self::RecoveryCode,
+            Lock::Cards { threshold, count, .. } => Self::Cards { threshold: *threshold, count: *count },
+            Lock::Recipient => Self::Recipient,
+        }
+    }
+
+    /// The words for it, as for the lock.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => "passphrase",
+            Self::PassphraseAndKeyFile(_) => "passphrase + key file",
+            Self::KeyFile => "key file",
+            Self::RecoveryCode => "recovery code",
+            Self::Cards { .. } => "cards",
+            Self::Recipient => "outside recipient",
+        }
+    }
+}
+
+impl Held {
+    /// Counts from headers alone; a chain that doesn't verify hinders nobody who has to act now.
+    fn of(vault: &Vault) -> Self {
+        let mut held = Self::default();
+        for device in vault.log().devices().keys() {
+            let Ok(history) = vault.locked().history(*device) else {
+                held.unread += 1;
+                continue;
+            };
+            let is_kept = |seq: u64| !vault.log().is_forgotten(*device, seq);
+            let kept = history.snapshots().iter().filter(|snapshot| is_kept(snapshot.header.seq)).count();
+            held.devices += u64::from(kept > 0);
+            held.snapshots += kept as u64;
+            for object in history.must_exist(vault.log()) {
+                held.amount.objects += 1;
+                held.amount.bytes += u64::from(object.length);
+            }
+        }
+        held
+    }
+}
+
+/// Seconds of one processor core that a guess at a passphrase takes, about.
+///
+/// Source: measured for 256 MiB and 4 passes, 1.12 CPU-seconds by this program; in proportion to memory
+/// times passes, as each pass fills all of the memory once (RFC 9106 §3).
+#[must_use]
+pub fn seconds_a_guess(settings: &Argon2Settings) -> f64 {
+    let work_kib = f64::from(settings.memory_kib) * f64::from(settings.passes);
+    1.12 * work_kib / f64::from(256 * 1024 * 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_costs_in_proportion_to_memory_and_passes() {
+        let own = seconds_a_guess(&Argon2Settings::DEFAULT);
+        assert!((0.83..0.85).contains(&own), "{own}");
+        let half = Argon2Settings { memory_kib: 128 * 1024, ..Argon2Settings::DEFAULT };
+        assert!((seconds_a_guess(&half) * 2.0 - own).abs() < 1e-9);
+        let double = Argon2Settings { passes: 6, ..Argon2Settings::DEFAULT };
+        assert!((seconds_a_guess(&double) - own * 2.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,175 @@
+//! `incident`: what a theft exposes, and shutting out what was stolen.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::bench::tree;
+
+/// With a reader called anna, and two snapshots of this machine, called laptop, years apart.
+fn with_people() -> Bench {
+    let bench = Bench::new();
+    bench.run(&["init", "--name", "laptop", "--key-file", "key", "--recovery-code-out", "code"]).ends(0);
+    bench.write("source/a.txt", b"alpha\n");
+    bench.run(&["backup", "source", "--time", "2030-01-01T12:00:00Z"]).ends(0);
+    bench.write("source/a.txt", b"beta\n");
+    bench.run(&["backup", "source", "--time", "2031-01-01T12:00:00Z"]).ends(0);
+    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
+    bench
+}
+
+fn snapshots(bench: &Bench) -> usize {
+    bench.keyed(&["snapshots", "--json"]).ends(0).json().len()
+}
+
+fn lines(message: &Value, name: &str) -> String {
+    let sections = message["sections"].as_array().unwrap();
+    let section = sections.iter().find(|section| section["name"] == name).unwrap();
+    section["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn without_yes_nothing_is_changed_and_all_is_told() {
+    let bench = with_people();
+    let before = tree(&bench.path("vault"));
+    for stolen in [["--device", "laptop"], ["--slot", "anna"], ["--slot", "recovery code"]] {
+        let run = bench.keyed(&[&["incident"], &stolen[..]].concat()).ends(0).complains("");
+        assert!(run.out.contains("\nWhat would be done: nothing was changed\n"), "{}", run.out);
+        assert!(run.out.contains("  - Run the same with --yes\n"), "{}", run.out);
+    }
+    assert!(tree(&bench.path("vault")) == before);
+    bench.run(&["backup", "source"]).ends(0);
+    bench.keyed(&["incident", "--slot", "anna", "--budget", "1m"]).ends(2);
+}
+
+#[test]
+fn a_stolen_machine_is_shut_out_at_the_last_snapshot_before_the_theft() {
+    let bench = with_people();
+    let args =
+        ["incident", "--device", "laptop", "--since", "2030-06-01", "--yes", "--json", "--report", "r.html"];
+    let messages = bench.keyed(&args).ends(0).json();
+    let message = messages.iter().find(|message| message["message_type"] == "incident").unwrap();
+    assert_eq!((&message["dry_run"], &message["complete"]), (&Value::Bool(false), &Value::Bool(true)));
+    assert_eq!((&message["device"]["last"], &message["newest_epoch"]), (&1.into(), &2.into()));
+    let suspects = message["device"]["suspects"].as_array().unwrap();
+    assert_eq!(
+        (suspects.len(), &suspects[0]["seq"], &suspects[0]["counts"]),
+        (1, &2.into(), &Value::Bool(false))
+    );
+    assert!(lines(message, "could_not").contains("Read anything in the vault"), "{message}");
+    assert!(lines(message, "added").contains("--keep-all keeps it"), "{message}");
+    assert!(lines(message, "done").contains("its snapshots up to number 1 count"), "{message}");
+    assert_eq!(messages.last().unwrap()["message_type"], "reencrypted");
+    // The page has every line that the others have.
+    let page = fs::read_to_string(bench.path("r.html")).unwrap();
+    assert!(!page.contains("<script") && !page.contains("http"), "{page}");
+    for section in message["sections"].as_array().unwrap() {
+        for line in section["lines"].as_array().unwrap() {
+            let line = line.as_str().unwrap().replace('\'', "&#39;").replace('"', "&quot;");
+            assert!(page.contains(&format!("<li>{line}</li>")), "{line}\n{page}");
+        }
+    }
+    assert_eq!(snapshots(&bench), 1);
+    let run = bench.run(&["backup", "source"]).ends(26);
+    assert!(run.err.starts_with("error: an owner revoked this device (ID)\n"), "{}", run.err);
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+
+    // Once more changes nothing about the machine.
+    let again = bench.keyed(&["incident", "--device", "laptop"]).ends(0);
+    assert!(again.out.contains("laptop was shut out before, and stays so\n"), "{}", again.out);
+}
+
+#[test]
+fn with_keep_all_or_without_a_time_all_snapshots_stay() {
+    let bench = with_people();
+    let args = ["incident", "--device", "laptop", "--since", "2030-06-01", "--keep-all"];
+    let run = bench.keyed(&args).ends(0);
+    assert!(run.out.contains("  - Snapshot 2 (ID) of DATE TIME: kept, as you asked\n"), "{}", run.out);
+    let run = bench.keyed(&["incident", "--device", "laptop", "--since", "2029-06-01"]).ends(0);
+    assert!(
+        run.out.contains("With --yes: laptop is shut out; none of its snapshots counts\n"),
+        "{}",
+        run.out
+    );
+    let run = bench.keyed(&["incident", "--device", "laptop", "--yes"]).ends(0);
+    assert!(run.out.contains("laptop is shut out; its snapshots up to number 2 count\n"), "{}", run.out);
+    assert_eq!(snapshots(&bench), 2);
+}
+
+#[test]
+fn a_stolen_way_in_is_taken_away_with_new_keys_and_what_was_there_is_sealed_anew() {
+    let bench = with_people();
+    let run = bench
+        .keyed(&["incident", "--slot", "anna", "--yes", "--budget", "0s", "--report", "r.html"])
+        .ends(25);
+    for said in [
+        "  - anna (ID), a way in: key file, as reader\n",
+        "Read everything, of all machines: now 2 snapshots of 1 machine, ",
+        "  - Nothing: a reader's key adds nothing\n",
+        "  - A key file has 256 random bits: it can't be guessed, only copied\n",
+        "  - anna no longer opens the vault\n",
+        "  - Epoch 2 has begun, with new keys. ",
+        "  - Run `strongroom reencrypt` until it ends with 0: ",
+        "the report is in r.html\n",
+    ] {
+        assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
+    }
+    bench.run_with(&["snapshots"], &[("STRONGROOM_KEY_FILE", "anna.key")], b"").ends(12);
+    bench.keyed(&["reencrypt"]).ends(0);
+
+    let run = bench.keyed(&["incident", "--slot", "recovery code", "--yes"]).ends(0);
+    for said in ["10^33", "Epoch 3", "older keys are gone\n", "The vault has no recovery code any more: "] {
+        assert_eq!(run.out.contains(said), said != "10^33", "{said}\n---\n{}", run.out);
+    }
+    bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(12);
+    bench.run(&["backup", "source"]).ends(0);
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+}
+
+#[test]
+fn machines_that_an_owners_thief_may_have_taken_in_are_listed() {
+    let bench = with_people();
+    let message = |since: &str| {
+        bench
+            .keyed(&["incident", "--slot", "recovery code", "--since", since, "--json"])
+            .ends(0)
+            .json()
+            .remove(0)
+    };
+    assert!(lines(&message("2020-01-01"), "added").contains("Machine laptop ("));
+    assert!(lines(&message("2099-01-01"), "added").contains("No machine was taken in since"));
+}
+
+#[test]
+fn wrong_names_readers_the_last_owner_and_ones_own_way_in_are_refused() {
+    let bench = with_people();
+    let before = tree(&bench.path("vault"));
+    let unknown = "error: nothing in this vault is called ben\n";
+    for what in ["--device", "--slot"] {
+        let run = bench.keyed(&["incident", what, "ben", "--yes"]).ends(1);
+        assert!(run.err.starts_with(unknown), "{}", run.err);
+    }
+    bench.keyed(&["incident", "--yes"]).ends(2);
+    bench.keyed(&["incident", "--device", "laptop", "--slot", "anna"]).ends(2);
+    bench.keyed(&["incident", "--slot", "owner", "--yes"]).ends(26).complains(
+        "error: the vault was opened with the very slot that was stolen\n  \
+         hint: open the vault with another owner's way in; `strongroom slot add` makes one\n",
+    );
+    bench.keyed(&["incident", "--device", "laptop", "--report", "code", "--yes"]).ends(26);
+    let anna = [("STRONGROOM_KEY_FILE", "anna.key")];
+    bench.run_with(&["incident", "--device", "laptop"], &anna, b"").ends(26);
+    assert!(tree(&bench.path("vault")) == before);
+
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    bench.keyed(&["incident", "--slot", "owner"]).ends(26).complains(
+        "error: the vault would be left without an owner\n  \
+         hint: add another owner's slot first: `strongroom slot add`\n",
+    );
+}
