@@ -14,9 +14,11 @@ use harness::Site;
 use harness::describe;
 use harness::now;
 use strongroom::id::Epoch;
+use strongroom::id::ObjectName;
 use strongroom::observe::Event;
 use strongroom::observe::Observer;
 use strongroom::observe::Silent;
+use strongroom::store;
 use strongroom::store::Fault;
 use strongroom::store::Faulty;
 use strongroom::store::Kind;
@@ -309,6 +311,91 @@ fn a_restore_that_began_before_goes_on_after_everything_has_moved() {
         browse::reader(&site.unlock(), listed),
         Err(Error::Vault(error::Error::Missing { .. }))
     ));
+}
+
+/// A store that lets something happen right before the next header is put.
+struct BeforeHeader {
+    inner: Memory,
+    meanwhile: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Store for BeforeHeader {
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
+        let meanwhile = name.as_str().starts_with("s/").then(|| self.meanwhile.lock().unwrap().take());
+        if let Some(happen) = meanwhile.flatten() {
+            happen();
+        }
+        self.inner.put(name, bytes)
+    }
+
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, store::Error> {
+        self.inner.get(name, bytes_max)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Vec<u8>, store::Error> {
+        self.inner.get_range(name, range)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, store::Error> {
+        self.inner.size(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<store::Listed>, store::Error> {
+        self.inner.list(prefix)
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<(), store::Error> {
+        self.inner.remove(name)
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn writable(&self) -> Result<(), store::Error> {
+        self.inner.writable()
+    }
+}
+
+#[test]
+fn a_header_that_goes_in_between_the_announcement_and_the_owners_list_is_committed_again() {
+    let store = Arc::new(BeforeHeader { inner: Memory::new(), meanwhile: None.into() });
+    let site = Site::new(Arc::<BeforeHeader>::clone(&store));
+    let source = site.home.path().join("source");
+    write_source(&source, 1);
+    let mut owner = site.unlock();
+    rotate(&mut owner);
+    // The owner closes the older epoch and lists headers; this one is not among them yet.
+    let owner = Arc::new(std::sync::Mutex::new(owner));
+    let closing = Arc::clone(&owner);
+    *store.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let close = |draft: &mut strongroom::vault::change::Draft| {
+            draft.close_older_epochs();
+            Ok(())
+        };
+        closing.lock().unwrap().change_keys(now(), &|_| {}, &close).unwrap();
+    }));
+    site.backup(&source).unwrap();
+    assert!(store.meanwhile.lock().unwrap().is_none());
+    let mut owner = owner.lock().unwrap();
+    owner
+        .change_keys(now(), &|_| {}, &|draft| {
+            draft.drop_older_epochs(Vec::new());
+            Ok(())
+        })
+        .unwrap();
+
+    let history = site.unlock().locked().history(site.device().unwrap().device()).unwrap();
+    assert_eq!(history.invalid().len(), 1, "the first header came too late");
+    let (restored, target) = site.restore_latest(&source, "after");
+    assert_eq!((restored.damaged_count, restored.problems), (0, 0));
+    assert_eq!(describe(&target), describe(&source));
+    // And so for what rests on it.
+    fs::write(source.join("more"), [9; 200_000]).unwrap();
+    site.backup(&source).unwrap();
+    let (restored, target) = site.restore_latest(&source, "later");
+    assert_eq!((restored.damaged_count, restored.problems), (0, 0));
+    assert_eq!(describe(&target), describe(&source));
 }
 
 #[test]

@@ -218,7 +218,9 @@ fn test(context: &Context) -> Result<Exit, Failure> {
     told(context, "slot_opens", &label, role, kind, &[])?;
     if !context.output.json {
         let named = if label.is_empty() { slot.id.short() } else { one_line(&label) };
-        context.line(&format!("this {kind} opens slot {named} as {}", role.word()))?;
+        let opens =
+            if kind == Lock::CARDS { "these cards open".to_owned() } else { format!("this {kind} opens") };
+        context.line(&format!("{opens} slot {named} as {}", role.word()))?;
     }
     Ok(Exit::Done)
 }

@@ -100,6 +100,9 @@ pub struct Stretch {
 }
 
 impl Lock {
+    /// The word for a lock that takes several things.
+    pub const CARDS: &str = "cards";
+
     fn byte(&self) -> u8 {
         match self {
             Self::Passphrase(..) => 1,
@@ -119,7 +122,7 @@ impl Lock {
             Self::Joint(..) => "passphrase + key file",
             Self::KeyFile(_) => "key file",
             Self::RecoveryCode(_) => "recovery code",
-            Self::Cards { .. } => "cards",
+            Self::Cards { .. } => Self::CARDS,
             Self::Recipient => "outside recipient",
         }
     }

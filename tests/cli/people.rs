@@ -152,7 +152,7 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
     let (one, two, three) = (card(1), card(2), card(3));
     for pair in [[&one, &two], [&two, &three], [&three, &one]] {
         let args = ["slot", "test", "--card-file", pair[0], "--card-file", pair[1]];
-        bench.run(&args).ends(0).says("this cards opens slot board as owner\n");
+        bench.run(&args).ends(0).says("these cards open slot board as owner\n");
     }
     bench.run(&["slot", "test", "--card-file", &one]).ends(12).complains(
         "error: it takes 2 cards, and here are 1\n  hint: give enough cards of one set, each with --card-file\n",
