@@ -426,9 +426,9 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
     }
     context.line(&format!(
         "files     {} new, {} changed, {} unchanged ({})",
-        counts.files_new,
-        counts.files_changed,
-        counts.files_unchanged,
+        render::count(counts.files_new),
+        render::count(counts.files_changed),
+        render::count(counts.files_unchanged),
         render::size(counts.bytes)
     ))?;
     let (would, verb) = if dry_run { ("would add", "stored") } else { ("added", "stored") };

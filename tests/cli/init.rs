@@ -128,7 +128,8 @@ fn a_vault_with_a_passphrase_and_a_typed_back_code_is_made_and_opened_at_a_termi
     let shown = terminal.sees("Type it back from the paper: ");
     let code = shown.lines().map(str::trim).find(|line| line.matches('-').count() >= 5).unwrap().to_owned();
     assert!(!bench.path("vault").exists(), "the code is confirmed before anything is put");
-    terminal.types(&code.replace(code.chars().next().unwrap(), "7"));
+    let other = if code.starts_with('7') { "8" } else { "7" };
+    terminal.types(&code.replace(code.chars().next().unwrap(), other));
     terminal.sees("That is ");
     terminal.sees("Type it back from the paper: ");
     terminal.types(&code.to_lowercase().replace('-', " "));
