@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::Value;
 
 use crate::bench::Bench;
-use crate::bench::tree;
 
 /// With a reader called anna, and two snapshots of this machine, called laptop, years apart.
 fn with_people() -> Bench {
@@ -38,13 +37,13 @@ fn lines(message: &Value, name: &str) -> String {
 #[test]
 fn without_yes_nothing_is_changed_and_all_is_told() {
     let bench = with_people();
-    let before = tree(&bench.path("vault"));
+    let before = bench.but_for_the_log();
     for stolen in [["--device", "laptop"], ["--slot", "anna"], ["--slot", "recovery code"]] {
         let run = bench.keyed(&[&["incident"], &stolen[..]].concat()).ends(0).complains("");
         assert!(run.out.contains("\nWhat would be done: nothing was changed\n"), "{}", run.out);
         assert!(run.out.contains("  - Run the same with --yes\n"), "{}", run.out);
     }
-    assert!(tree(&bench.path("vault")) == before);
+    assert!(bench.but_for_the_log() == before);
     bench.run(&["backup", "source"]).ends(0);
     bench.keyed(&["incident", "--slot", "anna", "--budget", "1m"]).ends(2);
 }
@@ -150,7 +149,7 @@ fn machines_that_an_owners_thief_may_have_taken_in_are_listed() {
 #[test]
 fn wrong_names_readers_the_last_owner_and_ones_own_way_in_are_refused() {
     let bench = with_people();
-    let before = tree(&bench.path("vault"));
+    let before = bench.but_for_the_log();
     let unknown = "error: nothing in this vault is called ben\n";
     for what in ["--device", "--slot"] {
         let run = bench.keyed(&["incident", what, "ben", "--yes"]).ends(1);
@@ -165,7 +164,7 @@ fn wrong_names_readers_the_last_owner_and_ones_own_way_in_are_refused() {
     bench.keyed(&["incident", "--device", "laptop", "--report", "code", "--yes"]).ends(26);
     let anna = [("STRONGROOM_KEY_FILE", "anna.key")];
     bench.run_with(&["incident", "--device", "laptop"], &anna, b"").ends(26);
-    assert!(tree(&bench.path("vault")) == before);
+    assert!(bench.but_for_the_log() == before);
 
     bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
     bench.keyed(&["incident", "--slot", "owner"]).ends(26).complains(

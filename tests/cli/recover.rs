@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::bench::Bench;
 use crate::bench::Run;
-use crate::bench::tree;
 
 /// A machine that has never seen the vault.
 fn bare(bench: &Bench) -> String {
@@ -81,7 +80,7 @@ fn a_code_lets_its_holder_in_again_and_is_retired_at_once() {
 #[test]
 fn nothing_changes_if_something_is_missing_or_a_name_is_taken() {
     let bench = Bench::with_snapshots();
-    let before = tree(&bench.path("vault"));
+    let before = bench.but_for_the_log();
     let code = ["recover", "--recovery-code-file", "code"];
     let table: [(&[&str], i32, &str); 6] = [
         (&[], 2, "error: nothing says what the new way in is, and nobody can be asked\n"),
@@ -106,7 +105,7 @@ fn nothing_changes_if_something_is_missing_or_a_name_is_taken() {
     for absent in ["x", "y", "out"] {
         assert!(!bench.path(absent).exists(), "{absent}");
     }
-    assert!(tree(&bench.path("vault")) == before);
+    assert!(bench.but_for_the_log() == before);
     on_bare(&bench, &["recover", "--restore", "latest"]).ends(2);
 }
 
@@ -144,7 +143,7 @@ fn cards_are_retired_too_and_a_key_file_is_not() {
 fn a_reader_lists_and_restores_and_is_told_the_rest() {
     let bench = Bench::with_snapshots();
     bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
-    let before = tree(&bench.path("vault"));
+    let before = bench.but_for_the_log();
     let args = ["recover", "--key-file", "anna.key", "--restore", "latest", "--target", "out"];
     let run = on_bare(&bench, &args).ends(26);
     assert!(run.out.contains("opened by    key file, as reader\n"), "{}", run.out);
@@ -156,7 +155,7 @@ fn a_reader_lists_and_restores_and_is_told_the_rest() {
         run.err
     );
     assert!(bench.path("out").exists());
-    assert!(tree(&bench.path("vault")) == before);
+    assert!(bench.but_for_the_log() == before);
 }
 
 #[test]
