@@ -273,8 +273,17 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let keys = own_keys(context, vault.locked())?;
     let fingerprint = vault.log().fingerprint();
     let request = Request::new(fingerprint.vault_id(), &keys);
+    // A request stands for a moment, to see what the storage lets this machine do.
+    let can_remove = Request::put(&fingerprint, &keys, vault.store()).is_ok()
+        && can_remove(&keys, &fingerprint, vault.store());
     vault.add_device(&request, &name, context.now, &wait_for_others)?;
+    for waiting in join::requests(vault.store(), &fingerprint)? {
+        if matches!(&waiting.request, Ok((of, _)) if of.device == keys.device) {
+            let _ = withdraw(vault.store(), &waiting.name);
+        }
+    }
     finish(context, &vault);
+    warn_if_it_can_remove(context, can_remove);
     context.machine()?.remember(&vault.store().place(), &fingerprint)?;
     joined(
         context,
