@@ -132,14 +132,12 @@ impl Context {
         Ok(vault)
     }
 
-    /// As [`Context::unlock`], for a command that reads snapshots: choosing them ([`snapshots::choose`])
+    /// As [`Context::unlock`], for a command that reads snapshots: choosing them (`snapshots::choose`)
     /// puts the entry, as it can name them. What is read until then are headers, which anybody may read, and
     /// as many bodies as it takes to choose.
     ///
     /// # Errors
     /// As [`Context::unlock`].
-    ///
-    /// [`snapshots::choose`]: crate::cli::snapshots::choose
     pub fn unlock_to_choose(&self) -> Result<Vault, Failure> {
         let (locked, pins) = self.locked()?;
         let way = self.way(&locked)?;

@@ -41,7 +41,7 @@ pub struct Stats {
 /// the directory of every pack is read. Needs some 60 bytes of memory a chunk.
 ///
 /// # Errors
-/// As [`entry_at`]. What is damaged is returned and not counted.
+/// As [`entry_at`](crate::task::browse::entry_at). What is damaged is returned and not counted.
 pub fn stats(
     reader: &SnapshotReader<'_>,
     from: &TreePath,

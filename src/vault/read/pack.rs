@@ -39,7 +39,7 @@ impl PackReader {
     }
 
     /// Reads and unpacks one block. Its chunks are not believed yet: whoever takes one compares its
-    /// id ([`SnapshotReader::check`]).
+    /// id ([`SnapshotReader::check`](crate::vault::read::SnapshotReader::check)).
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Missing`] or [`Error::Store`].
