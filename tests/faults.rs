@@ -26,9 +26,11 @@ use strongroom::task::verify::verify_public;
 use strongroom::vault;
 use strongroom::vault::LockedVault;
 use strongroom::vault::device::DeviceKeys;
+use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
 use strongroom::vault::machine::Machine;
+use strongroom::vault::slot::Role;
 
 fn write_source(root: &Path, round: u8) {
     fs::create_dir_all(root.join("deep/er")).unwrap();
@@ -147,8 +149,14 @@ fn a_write_that_is_acknowledged_and_lost_is_noticed_before_the_snapshot_exists()
 fn init(store: &Arc<dyn Store>, home: &Path) -> Result<(Machine, Fingerprint), vault::error::Error> {
     let machine = Machine::new(&home.join("state"));
     let (device, way) = (DeviceKeys::generate(), way(1));
-    let slots = [NewSlot { way: &way, label: "owner" }];
-    let new = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "laptop"), now())?;
+    let slots = [NewSlot { way: &way, label: "owner", role: Role::Owner }];
+    let new = NewVault::generate(
+        &slots,
+        &Argon2Settings::DEFAULT,
+        (&device, "laptop"),
+        DeviceHome::Machine,
+        now(),
+    )?;
     let fingerprint = new.fingerprint();
     new.put(store, &device, &machine.vault_state(&fingerprint), now())?;
     Ok((machine, fingerprint))

@@ -241,6 +241,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
         profile: String::new(),
         left_out: vec![context.place()?, context.machine()?.folder().to_owned()],
         program: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sealing: None,
     };
     let summary = {
         let bars = context.watched_bars();

@@ -25,9 +25,11 @@ use crate::tree::path::printable;
 use crate::vault::LockedVault;
 use crate::vault::device::DeviceKeys;
 use crate::vault::error::Error;
+use crate::vault::init::DeviceHome;
 use crate::vault::init::NewSlot;
 use crate::vault::init::NewVault;
 use crate::vault::init::left_behind;
+use crate::vault::slot::Role;
 use crate::vault::slot::Way;
 
 /// Makes a vault, an owner's way in, and a recovery code, and enrols this machine.
@@ -115,11 +117,17 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
     let device = DeviceKeys::generate();
     let code_way =
         code.secret().map(|secret| Way { recovery_code: Some(secret.duplicate()), ..Way::default() });
-    let mut slots = vec![NewSlot { way: &way, label: "owner" }];
-    slots.extend(code_way.as_ref().map(|way| NewSlot { way, label: "recovery code" }));
+    let mut slots = vec![NewSlot { way: &way, label: "owner", role: Role::Owner }];
+    slots.extend(code_way.as_ref().map(|way| NewSlot { way, label: "recovery code", role: Role::Owner }));
     let new = {
         let _spinner = context.bars().spinner("making keys");
-        NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, &name), context.now)?
+        NewVault::generate(
+            &slots,
+            &Argon2Settings::DEFAULT,
+            (&device, &name),
+            DeviceHome::Machine,
+            context.now,
+        )?
     };
     let fingerprint = new.fingerprint();
 

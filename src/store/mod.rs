@@ -82,6 +82,11 @@ pub trait Store: Send + Sync {
     /// Where this is, for messages.
     fn place(&self) -> String;
 
+    /// Whether this is one file, which keeps no second copies and no README.
+    fn is_sealed_file(&self) -> bool {
+        false
+    }
+
     /// Asks, without writing, whether writing could work: for a clear message before work starts.
     ///
     /// # Errors
@@ -129,6 +134,9 @@ macro_rules! store_by_pointer {
             }
             fn place(&self) -> String {
                 (**self).place()
+            }
+            fn is_sealed_file(&self) -> bool {
+                (**self).is_sealed_file()
             }
             fn writable(&self) -> Result<(), Error> {
                 (**self).writable()

@@ -19,7 +19,11 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
+    keeps: bool,
 }
+
+/// Where what isn't kept is written to.
+const NOWHERE: &str = "/dev/null";
 
 /// Held while a run changes the state; ends with the process at the latest.
 #[derive(Debug)]
@@ -31,8 +35,8 @@ pub struct StateLock {
 /// what couldn't be finished on a full disk keep it full.
 pub struct StateWriter {
     file: io::BufWriter<File>,
-    temporary: Temporary,
-    path: PathBuf,
+    /// The one that it has and the one that it will have; none if it isn't kept.
+    names: Option<(Temporary, PathBuf)>,
 }
 
 /// The name of a file that isn't whole.
@@ -49,7 +53,15 @@ impl StateDir {
     /// Names a folder; nothing is made before the first write.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), keeps: true }
+    }
+
+    /// A folder that forgets: whatever is written is gone, and there never is anything to read.
+    ///
+    /// For the device of a sealed file, whose every run has all that it needs in the file.
+    #[must_use]
+    pub fn forgetful() -> Self {
+        Self { path: PathBuf::from(NOWHERE), keeps: false }
     }
 
     /// Where it is.
@@ -61,13 +73,13 @@ impl StateDir {
     /// The folder `name` in this one.
     #[must_use]
     pub fn folder(&self, name: &str) -> Self {
-        Self { path: self.path.join(name) }
+        Self { path: self.path.join(name), keeps: self.keeps }
     }
 
     /// Whether a file is there.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
-        self.path.join(name).symlink_metadata().is_ok()
+        self.keeps && self.path.join(name).symlink_metadata().is_ok()
     }
 
     /// All bytes of a file, or nothing if there is no such file.
@@ -89,6 +101,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn reader(&self, name: &str) -> io::Result<Option<File>> {
+        if !self.keeps {
+            return Ok(None);
+        }
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         match OpenOptions::new().read(true).custom_flags(flags).open(self.path.join(name)) {
             Ok(file) => Ok(Some(file)),
@@ -102,6 +117,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if !self.keeps {
+            return Ok(());
+        }
         let mut writer = self.writer(name)?;
         // Past the buffer, which is not wiped: this may be a device's key.
         writer.file.get_mut().write_all(bytes)?;
@@ -113,6 +131,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn writer(&self, name: &str) -> io::Result<StateWriter> {
+        if !self.keeps {
+            return Ok(StateWriter { file: buffered(nowhere()?), names: None });
+        }
         self.make()?;
         let temporary = self.path.join(format!("{name}.new"));
         match std::fs::remove_file(&temporary) {
@@ -120,11 +141,7 @@ impl StateDir {
             _ => {}
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        Ok(StateWriter {
-            file: io::BufWriter::with_capacity(1 << 16, file),
-            temporary: Temporary(temporary),
-            path: self.path.join(name),
-        })
+        Ok(StateWriter { file: buffered(file), names: Some((Temporary(temporary), self.path.join(name))) })
     }
 
     /// A file to be written at its end.
@@ -132,6 +149,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn appender(&self, name: &str) -> io::Result<File> {
+        if !self.keeps {
+            return nowhere();
+        }
         self.make()?;
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         OpenOptions::new()
@@ -147,6 +167,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.keeps {
+            return Ok(());
+        }
         match std::fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
@@ -158,6 +181,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn names(&self) -> io::Result<Vec<String>> {
+        if !self.keeps {
+            return Ok(Vec::new());
+        }
         let folder = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result?,
@@ -175,6 +201,9 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn lock(&self) -> io::Result<Option<StateLock>> {
+        if !self.keeps {
+            return Ok(Some(StateLock { _file: nowhere()? }));
+        }
         self.make()?;
         let file = self.appender("lock")?;
         match file.try_lock() {
@@ -187,6 +216,14 @@ impl StateDir {
     fn make(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
     }
+}
+
+fn nowhere() -> io::Result<File> {
+    OpenOptions::new().append(true).open(NOWHERE)
+}
+
+fn buffered(file: File) -> io::BufWriter<File> {
+    io::BufWriter::with_capacity(1 << 16, file)
 }
 
 impl Write for StateWriter {
@@ -206,10 +243,11 @@ impl StateWriter {
     /// What the system says; the old file stays then.
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Some((temporary, path)) = self.names else { return Ok(()) };
         file.sync_all()?;
-        std::fs::rename(&self.temporary.0, &self.path)?;
+        std::fs::rename(&temporary.0, &path)?;
         // The rename itself must last, or a pin could fall back to its former state.
-        match self.path.parent() {
+        match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
         }
@@ -245,6 +283,21 @@ mod tests {
         drop(writer);
         assert_eq!(state.names().unwrap(), ["table"]);
         assert_eq!(state.read("table", 10).unwrap().as_deref(), Some(&b"old"[..]));
+    }
+
+    #[test]
+    fn a_forgetful_folder_takes_everything_and_gives_nothing() {
+        let state = StateDir::forgetful();
+        state.replace("pins", b"one").unwrap();
+        let mut writer = state.writer("table").unwrap();
+        writer.write_all(b"new").unwrap();
+        writer.finish().unwrap();
+        state.appender("journal").unwrap().write_all(b"pack").unwrap();
+        assert_eq!(state.read("pins", 10).unwrap(), None);
+        assert!(!state.holds("pins") && state.names().unwrap().is_empty());
+        let locks = [state.lock().unwrap(), state.lock().unwrap()];
+        assert!(locks.iter().all(Option::is_some));
+        state.remove("pins").unwrap();
     }
 
     #[test]

@@ -788,8 +788,10 @@ mod tests {
     use crate::store::Memory;
     use crate::store::state::StateDir;
     use crate::vault::device::DeviceKeys;
+    use crate::vault::init::DeviceHome;
     use crate::vault::init::NewSlot;
     use crate::vault::init::NewVault;
+    use crate::vault::slot::Role;
     use crate::vault::slot::Way;
     use crate::vault::testing::Owner;
 
@@ -799,8 +801,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let device = DeviceKeys::generate();
         let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
-        let slots = [NewSlot { way: &way, label: "test" }];
-        let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), 1).unwrap();
+        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let vault =
+            NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), DeviceHome::Machine, 1)
+                .unwrap();
         let log = vault.put(&store, &device, &StateDir::new(folder.path()), 1).unwrap();
 
         for head in log.records() {

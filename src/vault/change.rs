@@ -571,7 +571,8 @@ impl Vault {
 /// # Errors
 /// [`Error::Store`].
 pub fn withdraw(store: &dyn Store, name: &ObjectName) -> Result<(), Error> {
-    for name in [&name.second(), name] {
+    let second = (!store.is_sealed_file()).then(|| name.second());
+    for name in second.iter().chain([name]) {
         match store.remove(name) {
             Err(store::Error::Missing { .. }) => {}
             result => result?,

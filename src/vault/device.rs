@@ -54,8 +54,10 @@ use crate::vault::record::Head;
 use crate::vault::reseed::Reseed;
 
 const KEY_MAGIC: &[u8; 8] = b"SRDEVK\x01\x00";
-/// magic, F, device id, three secrets.
-const KEY_BYTES: usize = 8 + 32 + 16 + 96;
+/// Device id, three secrets.
+const SECRETS_BYTES: usize = 16 + 96;
+/// magic, F, and those.
+const KEY_BYTES: usize = 8 + 32 + SECRETS_BYTES;
 /// The file with the device's own secrets; the only one in the clear.
 pub const KEY_FILE: &str = "device.key";
 const GRANT_FILE: &str = "grant";
@@ -164,16 +166,44 @@ impl DeviceKeys {
         }
     }
 
+    /// As the owners' ring of a sealed file holds them.
+    #[must_use]
+    pub fn encode(&self) -> SecretBytes {
+        let mut out = Writer::with_capacity(SECRETS_BYTES);
+        self.write(&mut out);
+        SecretBytes::new(out.finish())
+    }
+
+    /// Reads what [`DeviceKeys::encode`] wrote.
+    ///
+    /// # Errors
+    /// If the layout is another one.
+    pub fn decode(bytes: &SecretBytes) -> Result<Self, codec::Error> {
+        bytes.expose(|bytes| Self::read(Reader::new(bytes)))
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.bytes(&self.device.0);
+        self.signing.seed().expose(|seed| out.bytes(seed).len());
+        self.kem.seed().expose(|seed| out.bytes(seed).len());
+        self.own.expose(|own| out.bytes(own).len());
+    }
+
+    fn read(mut from: Reader<'_>) -> Result<Self, codec::Error> {
+        let device = DeviceId(from.array()?);
+        let mut secret = || Secret::<32>::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort);
+        let (signing, kem, own) = (secret()?, secret()?, secret()?);
+        from.finish()?;
+        Ok(Self { device, signing: SigningKey::from_seed(signing), kem: KemSecretKey::from_seed(kem), own })
+    }
+
     /// Keeps them in the state folder, readable by this user alone.
     ///
     /// # Errors
     /// [`Error::State`].
     pub fn save(&self, fingerprint: &Fingerprint, state: &StateDir) -> Result<(), Error> {
         let mut out = Writer::with_capacity(KEY_BYTES);
-        out.bytes(KEY_MAGIC).bytes(&fingerprint.0).bytes(&self.device.0);
-        self.signing.seed().expose(|seed| out.bytes(seed).len());
-        self.kem.seed().expose(|seed| out.bytes(seed).len());
-        self.own.expose(|own| out.bytes(own).len());
+        self.write(out.bytes(KEY_MAGIC).bytes(&fingerprint.0));
         let bytes = SecretBytes::new(out.finish());
         bytes
             .expose(|bytes| state.replace(KEY_FILE, bytes))
@@ -204,16 +234,7 @@ impl DeviceKeys {
             let mut from = Reader::new(bytes);
             from.exactly(KEY_MAGIC, "magic")?;
             from.exactly(&fingerprint.0, "vault")?;
-            let device = DeviceId(from.array()?);
-            let mut secret = || Secret::<32>::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort);
-            let (signing, kem, own) = (secret()?, secret()?, secret()?);
-            from.finish()?;
-            Ok(Self {
-                device,
-                signing: SigningKey::from_seed(signing),
-                kem: KemSecretKey::from_seed(kem),
-                own,
-            })
+            Self::read(from)
         });
         keys.map(Some).map_err(|error| state_error(state, KEY_FILE, &error.to_string()))
     }
@@ -286,6 +307,37 @@ impl DeviceVault {
             .map(|bytes| bytes.expose(Pins::decode))
             .transpose()
             .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?;
+        Self::open(store, log, keys, pinned, state, lock)
+    }
+
+    /// The device of a sealed file, which remembers nothing between runs: `log` and `head` were just read
+    /// from the file and verified, and stand for its pins.
+    ///
+    /// # Errors
+    /// As [`DeviceVault::load`].
+    pub fn of_sealed_file(
+        store: Arc<dyn Store>,
+        log: Log,
+        keys: DeviceKeys,
+        head: Option<Head>,
+    ) -> Result<Self, Error> {
+        let state = StateDir::forgetful();
+        let lock = state.lock().map_err(|error| io_error(&state, "lock", &error))?;
+        let Some(lock) = lock else { unreachable!("nobody else holds what isn't kept") };
+        let mut pins = Pins::new(&log);
+        pins.advance(log.head(), head);
+        Self::open(store, log, keys, Some(pins), &state, lock)
+    }
+
+    fn open(
+        store: Arc<dyn Store>,
+        log: Log,
+        keys: DeviceKeys,
+        pinned: Option<Pins>,
+        state: &StateDir,
+        lock: StateLock,
+    ) -> Result<Self, Error> {
+        let fingerprint = &log.fingerprint();
         let mut pins = pinned.clone().unwrap_or_else(|| Pins::new(&log));
         pins.check_log(&log)?;
         let known =

@@ -36,11 +36,12 @@ pub fn checked<T>(
         Ok(_) => first,
         // A record of a newer version is no damage, so a second copy can't mend it.
         Err(Error::Newer { .. }) => first,
+        Err(_) if store.is_sealed_file() => first,
         Err(_) => get(&name.second()).or(first),
     }
 }
 
-/// Puts an object and, right after it, its second copy.
+/// Puts an object and, right after it, its second copy; into a sealed file, which has none, the object alone.
 ///
 /// An object that is there already with the same bytes counts as put: names carry digests, so a
 /// command that was cut off and runs again meets its own.
@@ -48,7 +49,8 @@ pub fn checked<T>(
 /// # Errors
 /// [`Error::Store`].
 pub fn put_twice(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
-    for name in [name, &name.second()] {
+    let copies = if store.is_sealed_file() { 1 } else { 2 };
+    for name in [name, &name.second()].into_iter().take(copies) {
         match store.put(name, bytes) {
             Err(store::Error::Exists { .. })
                 if store.get(name, bytes.len() as u64).is_ok_and(|there| there == bytes) => {}
@@ -64,6 +66,9 @@ pub fn put_twice(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(
 /// # Errors
 /// [`Error::Store`].
 pub fn complete(store: &dyn Store, name: &ObjectName, digest: &Digest) -> Result<(), Error> {
+    if store.is_sealed_file() {
+        return Ok(());
+    }
     let second = name.second();
     let (there, missing, bytes_max) = match (store.size(name), store.size(&second)) {
         (Ok(size), Err(store::Error::Missing { .. })) => (name, &second, size),
@@ -87,6 +92,9 @@ pub fn complete(store: &dyn Store, name: &ObjectName, digest: &Digest) -> Result
 /// [`Error::Store`].
 pub fn list_both(store: &dyn Store, prefix: &str) -> Result<Vec<ObjectName>, Error> {
     let mut names: BTreeSet<ObjectName> = store.list(prefix)?.into_iter().map(|listed| listed.name).collect();
+    if store.is_sealed_file() {
+        return Ok(names.into_iter().collect());
+    }
     for listed in store.list(&format!("{SECOND}{prefix}"))? {
         names.extend(listed.name.as_str().strip_prefix(SECOND).and_then(ObjectName::parse));
     }

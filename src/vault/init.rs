@@ -62,10 +62,21 @@ pub struct NewSlot<'a> {
     pub way: &'a Way,
     /// What people call it.
     pub label: &'a str,
+    /// What its holder may do.
+    pub role: Role,
+}
+
+/// Where the first device's secrets are to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceHome {
+    /// On this machine, and nowhere else.
+    Machine,
+    /// In the owners' ring, as a sealed file has them.
+    Ring,
 }
 
 impl NewVault {
-    /// Draws all keys and seals slot table and rings; every slot is an owner's.
+    /// Draws all keys and seals slot table and rings.
     ///
     /// `device` is what this machine will be called, and becomes part of the owners' ring at once, so
     /// that the name is never in the clear.
@@ -76,6 +87,7 @@ impl NewVault {
         slots: &[NewSlot<'_>],
         settings: &Argon2Settings,
         device: (&DeviceKeys, &str),
+        home: DeviceHome,
         now: u64,
     ) -> Result<Self, Error> {
         let authority = SigningKey::generate();
@@ -94,9 +106,11 @@ impl NewVault {
 
         let mut locked = Vec::new();
         for new in slots {
-            locked.push(slot::generate(&fingerprint, Role::Owner, new.way, settings, new.label)?);
+            locked.push(slot::generate(&fingerprint, new.role, new.way, settings, new.label)?);
         }
-        let wanted: Vec<_> = locked.iter().map(|(keys, lock)| (Role::Owner, keys, lock.clone())).collect();
+        let roles = slots.iter().map(|slot| slot.role);
+        let wanted: Vec<_> =
+            locked.iter().zip(roles).map(|((keys, lock), role)| (role, keys, lock.clone())).collect();
         let table = SlotTable::wrap(&fingerprint, 1, &wanted, &read_key, &admin_key).encode(&fingerprint);
 
         let newest_key = KemSecretKey::from_seed(epoch.seal_seed.duplicate()).public();
@@ -107,7 +121,10 @@ impl NewVault {
             owners_seeds: vec![owners_seed],
             slots: locked.into_iter().map(|(keys, _)| keys).collect(),
             devices: vec![(device.0.device, device.1.to_owned())],
-            device_secrets: SecretBytes::new(Vec::new()),
+            device_secrets: match home {
+                DeviceHome::Machine => SecretBytes::new(Vec::new()),
+                DeviceHome::Ring => device.0.encode(),
+            },
             former: Vec::new(),
         };
         let read_ring = ring.wrap(&fingerprint, 1, &read_key);
@@ -150,6 +167,12 @@ impl NewVault {
         self.fingerprint
     }
 
+    /// The key that signs its log, and the end of a sealed file.
+    #[must_use]
+    pub fn authority(&self) -> SigningKey {
+        SigningKey::from_seed(self.authority.seed().duplicate())
+    }
+
     /// Puts the vault into an empty store and enrols `device` in it, by the way any device joins.
     ///
     /// A vault that was begun there and never finished is given up first: its records go, and without
@@ -172,7 +195,9 @@ impl NewVault {
         }
         // The device's key first: without it the vault would name a device that nobody has.
         device.save(&self.fingerprint, state)?;
-        fetch::put_twice(&**store, &fetch::readme(), README_TEXT.as_bytes())?;
+        if !store.is_sealed_file() {
+            fetch::put_twice(&**store, &fetch::readme(), README_TEXT.as_bytes())?;
+        }
         for (name, bytes) in &self.objects {
             fetch::put_twice(&**store, name, bytes)?;
         }
@@ -276,9 +301,10 @@ mod tests {
     fn make(store: &Arc<dyn Store>, state: &std::path::Path) -> Result<Log, Error> {
         let device = DeviceKeys::generate();
         let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
-        let slots = [NewSlot { way: &way, label: "test" }];
-        let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), 1)?;
-        vault.put(store, &device, &StateDir::new(state), 1)
+        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let device = (&device, "test");
+        let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, device, DeviceHome::Machine, 1)?;
+        vault.put(store, device.0, &StateDir::new(state), 1)
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod body;
 pub mod change;
 pub mod device;
+pub mod end;
 pub mod error;
 pub mod fetch;
 pub mod fork;
@@ -26,6 +27,7 @@ pub mod record;
 pub mod reseal;
 pub mod reseed;
 pub mod ring;
+pub mod sender;
 pub mod slot;
 pub mod statement;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::id::VaultId;
 use crate::store::Memory;
 use crate::vault::authority::Log;
 use crate::vault::authority::record_name;
+use crate::vault::device::DeviceKeys;
 use crate::vault::fetch;
 use crate::vault::header::Header;
 use crate::vault::header::NewObject;
@@ -103,6 +104,25 @@ impl Owner {
             message: Digest([4; 32]),
         });
         writer
+    }
+
+    /// Adds the device that holds these keys.
+    pub fn add(&mut self, keys: &DeviceKeys) {
+        self.append(Payload::DeviceAdd {
+            device: keys.device,
+            verifying_key: keys.signing.public(),
+            kem_key: Box::new(keys.kem.public()),
+            message: Digest([4; 32]),
+        });
+    }
+
+    /// Another key signs from here on.
+    pub fn renew_authority(&mut self) {
+        let before = self.log().keys().clone();
+        let key = SigningKey::generate();
+        let (generation, authority) = (before.generation + 1, key.public());
+        self.append(Payload::Keys(Box::new(Keys { generation, authority, ..before })));
+        self.key = key;
     }
 
     /// Puts a list, its rows sorted.

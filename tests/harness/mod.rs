@@ -32,9 +32,11 @@ use strongroom::vault::Vault;
 use strongroom::vault::device::DeviceKeys;
 use strongroom::vault::device::DeviceVault;
 use strongroom::vault::error;
+use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
 use strongroom::vault::machine::Machine;
+use strongroom::vault::slot::Role;
 use strongroom::vault::slot::Way;
 
 /// A key file's way in: opens at once, without stretching.
@@ -67,8 +69,15 @@ impl Site {
         let home = tempfile::tempdir().unwrap();
         let machine = Machine::new(&home.path().join("state"));
         let device = DeviceKeys::generate();
-        let slots = [NewSlot { way, label: "owner" }];
-        let new = NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "laptop"), now()).unwrap();
+        let slots = [NewSlot { way, label: "owner", role: Role::Owner }];
+        let new = NewVault::generate(
+            &slots,
+            &Argon2Settings::DEFAULT,
+            (&device, "laptop"),
+            DeviceHome::Machine,
+            now(),
+        )
+        .unwrap();
         let fingerprint = new.fingerprint();
         new.put(&store, &device, &machine.vault_state(&fingerprint), now()).unwrap();
         Self { store, machine, fingerprint, home }
@@ -148,6 +157,7 @@ pub fn options() -> backup::Options {
         profile: String::new(),
         left_out: Vec::new(),
         program: "strongroom test".to_owned(),
+        sealing: None,
     }
 }
 

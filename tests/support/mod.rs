@@ -56,9 +56,11 @@ use strongroom::vault::device::DeviceKeys;
 use strongroom::vault::device::DeviceVault;
 use strongroom::vault::header::NewObject;
 use strongroom::vault::index;
+use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
 use strongroom::vault::read::SnapshotReader;
+use strongroom::vault::slot::Role;
 use strongroom::vault::slot::Way;
 
 /// How long the chunks of a file are.
@@ -210,8 +212,9 @@ impl TestVault {
         let key = Secret::<32>::generate();
         let way = Way { key_file: Some(key.duplicate()), ..Way::default() };
         let keys = DeviceKeys::generate();
-        let slots = [NewSlot { way: &way, label: "test" }];
-        let new = NewVault::generate(&slots, &Argon2Settings::LEAST, (&keys, "here"), 1).unwrap();
+        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let new = NewVault::generate(&slots, &Argon2Settings::LEAST, (&keys, "here"), DeviceHome::Machine, 1)
+            .unwrap();
         let fingerprint = new.fingerprint();
         new.put(&shared, &keys, &folder, 1).unwrap();
         let device = DeviceVault::load(Arc::clone(&shared), &fingerprint, &folder).unwrap();

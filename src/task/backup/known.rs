@@ -148,7 +148,7 @@ pub struct LastRun {
 
 impl LastRun {
     /// Of a job that hasn't run yet, or isn't remembered.
-    const NONE: Self = Self {
+    pub const NONE: Self = Self {
         seq: 0,
         header: Digest([0; 32]),
         knew: 0,
@@ -238,6 +238,33 @@ impl Known {
             known.add_pack(pack);
         }
         (known, last_run, resumed)
+    }
+
+    /// The chunks of a sealed file that is sealed again: what an owner read out of it, without its indexes, so
+    /// that the new snapshot has one of its own.
+    #[must_use]
+    pub fn of_sealed_file(vault: &DeviceVault, before: &Reseed) -> Self {
+        let mut known = Self::default();
+        let objects = Objects { packs: before.objects.packs.clone(), indexes: Vec::new() };
+        let rows = before.rows.iter().map(|row| Row { index: NO_INDEX, ..*row }).collect();
+        known.take_reseed(vault, &Reseed { objects, rows, ..*before });
+        known
+    }
+
+    /// Forgets all packs that this session uses some chunks of and not all: what is no longer in the source
+    /// would stay in the file with them. Says how many of the chunks that it uses are among them.
+    pub fn forget_partly_used(&mut self) -> usize {
+        let mut uses = vec![(false, false); self.packs.len()];
+        for chunk in self.chunks.values() {
+            if let Some((used, unused)) = uses.get_mut(chunk.pack as usize) {
+                *used |= chunk.used;
+                *unused |= !chunk.used;
+            }
+        }
+        let is_partly_used = |pack: u32| uses.get(pack as usize) == Some(&(true, true));
+        let before = self.used().count();
+        self.chunks.retain(|_, chunk| !is_partly_used(chunk.pack));
+        before - self.used().count()
     }
 
     /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.

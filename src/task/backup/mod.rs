@@ -44,9 +44,12 @@ use crate::tree::walk::Source;
 use crate::vault::body::Body;
 use crate::vault::body::Counts;
 use crate::vault::body::IndexRef;
+use crate::vault::body::ReadError;
 use crate::vault::device::Committed;
 use crate::vault::device::DeviceVault;
 use crate::vault::header::NewObject;
+use crate::vault::reseed::Reseed;
+use crate::vault::sender::Signer;
 
 /// How long chunks are. Small ones cost little, as blocks and not chunks are compressed and sealed,
 /// and a database with scattered changes doesn't upload itself anew: `docs/decisions/chunk-size.md`.
@@ -101,6 +104,17 @@ pub struct Options {
     pub left_out: Vec<PathBuf>,
     /// Name and version of the program.
     pub program: String,
+    /// What is different for a sealed file; none for a backup.
+    pub sealing: Option<Sealing>,
+}
+
+/// What makes a snapshot that of a sealed file: its tree begins with what was sealed, by its own name, and
+/// nothing that isn't in the source any more stays in the file.
+pub struct Sealing {
+    /// What the file's last snapshot uses, if it is sealed again.
+    pub before: Option<Reseed>,
+    /// Signs what is sealed, if somebody does.
+    pub signer: Option<Signer>,
 }
 
 /// What a backup did.
@@ -114,7 +128,7 @@ pub struct Summary {
     /// What was counted.
     pub counts: Counts,
     /// What could not be read, the first of it.
-    pub errors: Vec<crate::vault::body::ReadError>,
+    pub errors: Vec<ReadError>,
     /// How long it took, in nanoseconds.
     pub took: u64,
     /// Packs of an interrupted run that were not sent again.
@@ -159,7 +173,13 @@ pub fn backup(
     if options.paranoid {
         vault.check_whole();
     }
-    let (mut known, last_run, mut resumed) = Known::load(vault, options.now, &job, !options.dry_run, &caches);
+    let (mut known, last_run, mut resumed) = match &options.sealing {
+        None => Known::load(vault, options.now, &job, !options.dry_run, &caches),
+        Some(Sealing { before, .. }) => {
+            let known = before.as_ref().map(|before| Known::of_sealed_file(vault, before));
+            (known.unwrap_or_default(), LastRun::NONE, Vec::new())
+        }
+    };
     let stored = vault.stored()?;
     known.retain_sound(vault, &stored);
     resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
@@ -183,6 +203,10 @@ pub fn backup(
         listing.counts.bytes_stored = bytes_stored;
         // Should the session have to run again, what it stored is not to be stored twice.
         resumed.extend(packs);
+        if options.sealing.is_some() && known.forget_partly_used() > 0 {
+            // They are stored anew, in packs that hold nothing else.
+            continue;
+        }
         if options.dry_run {
             let took = (options.clock)().saturating_sub(options.now);
             return Ok(Summary::new(listing, None, None, took, resumed_packs));
@@ -263,6 +287,9 @@ fn load_sources(input: &Input) -> Result<Vec<Source>, Error> {
 
 /// The same paths and profile on the same device are the same job.
 fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options) -> [u8; 16] {
+    if options.sealing.is_some() {
+        return vault.namer().local_hash(b"job", b"sealed file");
+    }
     let mut paths: Vec<&[u8]> = sources.iter().map(|source| source.path().as_bytes()).collect();
     paths.extend(input.stream.as_ref().map(|(_, path, _)| path.as_bytes()));
     paths.sort_unstable();
@@ -333,14 +360,24 @@ fn body(
     took: u64,
 ) -> Body {
     let absolute = |path: &TreePath| [b"/", path.as_bytes()].concat();
-    let mut paths: Vec<Vec<u8>> = sources.iter().map(|source| absolute(source.path())).collect();
+    let placed = |source: &Source| match &options.sealing {
+        None => absolute(source.path()),
+        Some(_) => {
+            source.path().last().map_or_else(|| b"/".to_vec(), |name| [b"/", name.as_bytes()].concat())
+        }
+    };
+    let signer = options.sealing.as_ref().and_then(|sealing| sealing.signer.as_ref());
+    let mut paths: Vec<Vec<u8>> = sources.iter().map(placed).collect();
     paths.extend(input.stream.as_ref().map(|(_, path, _)| absolute(path)));
     Body {
         job,
         paths,
         root: listing.root,
         counts: listing.counts,
-        errors: listing.errors.clone(),
+        errors: match options.sealing {
+            None => listing.errors.clone(),
+            Some(_) => listing.errors.iter().map(|error| without_place(error, sources)).collect(),
+        },
         host: options.host.clone(),
         begun: options.time.unwrap_or(options.now),
         took,
@@ -350,8 +387,18 @@ fn body(
         reused: known.reused(),
         seen: vault.others().collect(),
         origin: None,
-        sender: None,
+        sender: signer.map(|signer| signer.sign(&vault.log().fingerprint(), &listing.root)),
     }
+}
+
+/// What a sealed file tells of an entry that could not be read: not where the source lay.
+fn without_place(error: &ReadError, sources: &[Source]) -> ReadError {
+    let within = sources.iter().find_map(|source| {
+        let parent = source.path().as_bytes().len() - source.path().last()?.as_bytes().len();
+        let below = error.path.strip_prefix(b"/")?;
+        below.starts_with(source.path().as_bytes()).then(|| [b"/", &below[parent..]].concat())
+    });
+    ReadError { path: within.unwrap_or_else(|| b"/".to_vec()), message: "it could not be read".to_owned() }
 }
 
 /// Whether a job's last snapshot counts, and all that it rests on is in the store.

@@ -209,7 +209,10 @@ impl<'a> Walker<'a> {
         let namer = self.outlet.namer;
         let tree = || -> Tree<'a> { TreeBuilder::new(Box::new(|name: &[u8]| namer.cut_hash(name))) };
         let scope = self.options.filter.root();
-        let plan = plan::plan(sources);
+        let plan = match &self.options.sealing {
+            None => plan::plan(sources),
+            Some(_) => plan::plan_flat(sources),
+        };
         let Some(root) = self.open_plan(None, TreePath::root(), plan, &scope) else {
             return Err(Error::Nothing { what: "the root directory can't be read" });
         };

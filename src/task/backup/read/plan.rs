@@ -38,6 +38,22 @@ pub(super) fn plan(mut sources: Vec<Source>) -> Plan {
     root.expect("a task without any source is refused before")
 }
 
+/// Lays the sources out side by side below the root, each by its own name: a sealed file doesn't tell where
+/// they lay. No two may have one name.
+pub(super) fn plan_flat(sources: Vec<Source>) -> Plan {
+    let mut root =
+        passage(&sources.first().expect("a task without any source is refused before").parents()[0]);
+    for source in sources {
+        match (source.path().last(), &mut root) {
+            (Some(name), Plan::Passage { below, .. }) => {
+                below.insert(name, Plan::Source(Box::new(source)));
+            }
+            _ => return Plan::Source(Box::new(source)),
+        }
+    }
+    root
+}
+
 pub(super) fn is_directory(source: &Source) -> bool {
     source.examine().is_ok_and(|stat| stat.kind == SourceKind::Directory)
 }
