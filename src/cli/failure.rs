@@ -285,6 +285,22 @@ impl From<&store::Error> for Failure {
             Error::NotEmpty { .. } => {
                 (Exit::Refused, "a vault takes a folder of its own: give a new or an empty one")
             }
+            Error::NotSealed { .. } => {
+                (Exit::NoVault, "is it the right file? the first part of one that was split ends in .001")
+            }
+            Error::Malformed { .. } => (
+                Exit::Damaged,
+                "copy it again from where it came from, with all its parts: a lost part of a sealed file is not \
+                 mended by another one",
+            ),
+            Error::NoPlace { .. } => {
+                (Exit::Failed, "nothing was written over; this is a fault of strongroom's and worth a report")
+            }
+            Error::Occupied { .. } => (Exit::Refused, "choose another name, or move away what is there"),
+            Error::PartSize { .. } => (Exit::Usage, "give another size"),
+            Error::NoRoom { .. } => {
+                (Exit::Failed, "make room there and run the command again: nothing of the new file was left")
+            }
             Error::Io { .. } | Error::Place { .. } => {
                 (Exit::Failed, "is the drive still attached? nothing that was stored before is affected")
             }
@@ -447,6 +463,12 @@ mod tests {
             (Error::Denied { place: place() }, Exit::Failed),
             (Error::NoVault { place: place() }, Exit::NoVault),
             (Error::NotEmpty { place: place() }, Exit::Refused),
+            (Error::NotSealed { place: place() }, Exit::NoVault),
+            (Error::Malformed { place: place(), offset: 512, what: "something" }, Exit::Damaged),
+            (Error::NoPlace { name: object() }, Exit::Failed),
+            (Error::Occupied { place: place() }, Exit::Refused),
+            (Error::PartSize { place: place() }, Exit::Usage),
+            (Error::NoRoom { place: place() }, Exit::Failed),
             (Error::Io { name: object(), source: source() }, Exit::Failed),
             (Error::Place { place: place(), source: source() }, Exit::Failed),
         ]

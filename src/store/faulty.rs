@@ -242,6 +242,10 @@ impl<S: Store> Store for Faulty<S> {
         self.look()?;
         self.inner.clear_leftovers(now)
     }
+
+    fn is_sealed_file(&self) -> bool {
+        self.inner.is_sealed_file()
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use rustix::fs::StatVfsMountFlags;
 use rustix::fs::Uid;
 use rustix::io::Errno;
 use rustix::io::retry_on_intr;
+use rustix::path::Arg;
 
 use crate::id::ObjectName;
 
@@ -275,7 +276,7 @@ impl Local {
         handle.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         (self.sync)(handle.as_fd())?;
         drop(handle);
-        rename_without_replacing(folder, &temporary.file, file)?;
+        rename_without_replacing(folder, temporary.file.as_str(), file)?;
         temporary.placed = true;
         sync_folder(folder.as_fd(), self.sync).inspect_err(|_| {
             // Whether it would survive is unknown, and asking again may get a false yes.
@@ -349,11 +350,12 @@ impl Drop for Temporary<'_> {
 }
 
 /// What an error of the system means for a place.
-fn place_failure(path: &Path, errno: Errno) -> Error {
+pub(super) fn place_failure(path: &Path, errno: Errno) -> Error {
     let place = path.display().to_string();
     match errno {
         Errno::ROFS => Error::ReadOnly { place },
         Errno::ACCESS | Errno::PERM => Error::Denied { place },
+        Errno::NOSPC | Errno::DQUOT => Error::NoRoom { place },
         errno => Error::Place { place, source: errno.into() },
     }
 }
@@ -417,12 +419,15 @@ fn is_leftover(file: &[u8]) -> bool {
 }
 
 /// Makes a file, or what was done in a folder, survive a power cut.
-fn sync(handle: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn sync(handle: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsync(handle)
 }
 
 /// Syncs a folder with `sync`; some network file systems can't be asked to and refuse.
-fn sync_folder(folder: BorrowedFd<'_>, sync: fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
+pub(super) fn sync_folder(
+    folder: BorrowedFd<'_>,
+    sync: fn(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     match sync(folder) {
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         synced => synced,
@@ -430,7 +435,10 @@ fn sync_folder(folder: BorrowedFd<'_>, sync: fn(BorrowedFd<'_>) -> Result<(), Er
 }
 
 /// Renames `from` to `to` within a folder; `Errno::EXIST` if `to` is there.
-fn rename_without_replacing(folder: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+pub(super) fn rename_without_replacing<N: ?Sized>(folder: &OwnedFd, from: &N, to: &N) -> Result<(), Errno>
+where
+    for<'a> &'a N: Arg,
+{
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
         // Not known to every file system: NFS and some of those in user space refuse it.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_without_replacing(folder, from, to),
@@ -439,7 +447,10 @@ fn rename_without_replacing(folder: &OwnedFd, from: &str, to: &str) -> Result<()
 }
 
 /// The same by a second link, which never replaces.
-fn link_without_replacing(folder: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+fn link_without_replacing<N: ?Sized>(folder: &OwnedFd, from: &N, to: &N) -> Result<(), Errno>
+where
+    for<'a> &'a N: Arg,
+{
     match rustix::fs::linkat(folder, from, folder, to, AtFlags::empty()) {
         Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK) => {
             look_and_rename(folder, from, to)
@@ -455,8 +466,12 @@ fn link_without_replacing(folder: &OwnedFd, from: &str, to: &str) -> Result<(), 
 
 /// The same where neither works: between the look and the rename another writer could come.
 ///
-/// Nothing rests on it: names carry digests, so that writer would have to bring the same bytes.
-fn look_and_rename(folder: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+/// Nothing rests on it in a directory of objects: names carry digests, so that writer would have to bring
+/// the same bytes.
+fn look_and_rename<N: ?Sized>(folder: &OwnedFd, from: &N, to: &N) -> Result<(), Errno>
+where
+    for<'a> &'a N: Arg,
+{
     match rustix::fs::statat(folder, to, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),
         Err(Errno::NOENT) => rustix::fs::renameat(folder, from, folder, to),

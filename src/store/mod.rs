@@ -7,6 +7,7 @@
 mod faulty;
 mod local;
 mod memory;
+mod sealed;
 pub mod state;
 
 use std::error;
@@ -25,6 +26,7 @@ pub use faulty::Kind;
 pub use local::Local;
 pub use memory::Memory;
 pub use memory::State;
+pub use sealed::SealedFile;
 
 /// One object of a listing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -108,6 +110,11 @@ pub trait Store: Send + Sync {
     fn clear_leftovers(&self, _now: SystemTime) -> Result<u64, Error> {
         Ok(0)
     }
+
+    /// Whether this is one file, which keeps no second copies and no README.
+    fn is_sealed_file(&self) -> bool {
+        false
+    }
 }
 
 /// Lets a pointer to a store be a store.
@@ -146,6 +153,9 @@ macro_rules! store_by_pointer {
             }
             fn clear_leftovers(&self, now: SystemTime) -> Result<u64, Error> {
                 (**self).clear_leftovers(now)
+            }
+            fn is_sealed_file(&self) -> bool {
+                (**self).is_sealed_file()
             }
         }
     };
@@ -208,6 +218,40 @@ pub enum Error {
         /// Where.
         place: String,
     },
+    /// What is there is no sealed file, nor the beginning of one.
+    NotSealed {
+        /// Where.
+        place: String,
+    },
+    /// A sealed file isn't laid out as sealed files are: it was cut, changed, or lacks a part.
+    Malformed {
+        /// Where: the file, or the part of it that doesn't fit.
+        place: String,
+        /// At which byte of the whole file.
+        offset: u64,
+        /// What is wrong there, lower case.
+        what: &'static str,
+    },
+    /// A sealed file can't hold such an object, or not any more: what stands before packs is written.
+    NoPlace {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// Something has the name that a new file is to have.
+    Occupied {
+        /// Where.
+        place: String,
+    },
+    /// A file can't be cut into parts of that size.
+    PartSize {
+        /// Where they were to be.
+        place: String,
+    },
+    /// There is no room left at a place, or the quota is used up.
+    NoRoom {
+        /// Where.
+        place: String,
+    },
     /// The system failed to read or write an object.
     Io {
         /// Its name.
@@ -237,6 +281,19 @@ impl fmt::Display for Error {
             Self::Denied { place } => write!(f, "access to {place} is denied"),
             Self::NoVault { place } => write!(f, "there is no vault at {place}"),
             Self::NotEmpty { place } => write!(f, "{place} is not empty"),
+            Self::NotSealed { place } => write!(f, "{place} is not a sealed file"),
+            Self::Malformed { place, offset, what } => {
+                write!(f, "{place} is not a sealed file, or is damaged: {what} at byte {offset}")
+            }
+            Self::NoPlace { name } => write!(f, "object {name} has no place in a sealed file at this time"),
+            Self::Occupied { place } => write!(f, "{place} is there already"),
+            Self::PartSize { place } => {
+                write!(
+                    f,
+                    "{place} can't be cut into parts of that size: at least 64 KiB each, at most 999 parts"
+                )
+            }
+            Self::NoRoom { place } => write!(f, "there is no room left for {place}"),
             Self::Io { name, .. } => write!(f, "object {name} could not be read or written"),
             Self::Place { place, .. } => write!(f, "{place} could not be used"),
         }
@@ -272,6 +329,20 @@ mod tests {
             (Error::Denied { place: place() }, "access to /vault is denied", false),
             (Error::NoVault { place: place() }, "there is no vault at /vault", false),
             (Error::NotEmpty { place: place() }, "/vault is not empty", false),
+            (Error::NotSealed { place: place() }, "/vault is not a sealed file", false),
+            (
+                Error::Malformed { place: place(), offset: 512, what: "a member out of its order" },
+                "/vault is not a sealed file, or is damaged: a member out of its order at byte 512",
+                false,
+            ),
+            (Error::NoPlace { name: name() }, "object a/b has no place in a sealed file at this time", false),
+            (Error::Occupied { place: place() }, "/vault is there already", false),
+            (
+                Error::PartSize { place: place() },
+                "/vault can't be cut into parts of that size: at least 64 KiB each, at most 999 parts",
+                false,
+            ),
+            (Error::NoRoom { place: place() }, "there is no room left for /vault", false),
             (Error::Io { name: name(), source: source() }, "object a/b could not be read or written", true),
             (Error::Place { place: place(), source: source() }, "/vault could not be used", true),
         ];
