@@ -29,6 +29,7 @@ use strongroom::vault::device::DeviceKeys;
 use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
+use strongroom::vault::init::Opens;
 use strongroom::vault::machine::Machine;
 use strongroom::vault::slot::Role;
 
@@ -149,7 +150,7 @@ fn a_write_that_is_acknowledged_and_lost_is_noticed_before_the_snapshot_exists()
 fn init(store: &Arc<dyn Store>, home: &Path) -> Result<(Machine, Fingerprint), vault::error::Error> {
     let machine = Machine::new(&home.join("state"));
     let (device, way) = (DeviceKeys::generate(), way(1));
-    let slots = [NewSlot { way: &way, label: "owner", role: Role::Owner }];
+    let slots = [NewSlot { opens: Opens::Way(&way), label: "owner", role: Role::Owner }];
     let new = NewVault::generate(
         &slots,
         &Argon2Settings::DEFAULT,

@@ -323,7 +323,11 @@ fn elsewhere(kind: &str) -> Failure {
     Failure::usage(format!("this version keeps vaults in folders, not at {kind}"))
 }
 
-fn parse_fingerprint(text: &str) -> Result<Fingerprint, text::Error> {
+/// Reads a vault's fingerprint.
+///
+/// # Errors
+/// What it looks like.
+pub fn parse_fingerprint(text: &str) -> Result<Fingerprint, text::Error> {
     text::decode_fingerprint(text)
 }
 

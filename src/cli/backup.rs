@@ -131,7 +131,7 @@ pub struct BackupArgs {
 /// What is left out. Patterns have the syntax of .gitignore; a .strongroomignore in a folder holds for
 /// what is below it.
 #[derive(Args)]
-struct ExcludeArgs {
+pub struct ExcludeArgs {
     /// Leave out what matches
     #[arg(short, long, value_name = "PATTERN")]
     exclude: Vec<String>,
@@ -170,7 +170,11 @@ struct ExcludeArgs {
 }
 
 impl ExcludeArgs {
-    fn filter(&self) -> Result<Filter, Failure> {
+    /// What these options leave out.
+    ///
+    /// # Errors
+    /// If a file can't be read or a pattern makes no sense.
+    pub fn filter(&self) -> Result<Filter, Failure> {
         let mut builder = FilterBuilder::new();
         for (files, any_case) in [(&self.exclude_file, false), (&self.iexclude_file, true)] {
             for file in files {
@@ -462,7 +466,7 @@ fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failu
 }
 
 /// Reads a compression level.
-fn parse_level(text: &str) -> Result<i32, String> {
+pub fn parse_level(text: &str) -> Result<i32, String> {
     let wrong = || format!("it is 1 to {}, or none", compress::LEVEL_MAX);
     match text {
         "none" | "off" => Ok(compress::LEVEL_STORE),

@@ -28,6 +28,7 @@ use crate::vault::error::Error;
 use crate::vault::init::DeviceHome;
 use crate::vault::init::NewSlot;
 use crate::vault::init::NewVault;
+use crate::vault::init::Opens;
 use crate::vault::init::left_behind;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
@@ -111,14 +112,18 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
         secrets::check_absent(file)?;
     }
 
-    let (way, new_key_file) = owner_way(context, args)?;
+    let (way, new_key_file) = owner_way(context, args.allow_weak_passphrase)?;
     let code = recovery_code(args)?;
 
     let device = DeviceKeys::generate();
     let code_way =
         code.secret().map(|secret| Way { recovery_code: Some(secret.duplicate()), ..Way::default() });
-    let mut slots = vec![NewSlot { way: &way, label: "owner", role: Role::Owner }];
-    slots.extend(code_way.as_ref().map(|way| NewSlot { way, label: "recovery code", role: Role::Owner }));
+    let mut slots = vec![NewSlot { opens: Opens::Way(&way), label: "owner", role: Role::Owner }];
+    slots.extend(code_way.as_ref().map(|way| NewSlot {
+        opens: Opens::Way(way),
+        label: "recovery code",
+        role: Role::Owner,
+    }));
     let new = {
         let _spinner = context.bars().spinner("making keys");
         NewVault::generate(
@@ -217,19 +222,22 @@ fn is_of_beginning(name: &[u8]) -> bool {
 }
 
 /// The owner's way in, and the key file that has to be written for it, if it is new.
-fn owner_way(
+///
+/// # Errors
+/// [`Exit::Usage`] if nothing is given and nobody can be asked; [`Exit::Refused`] for a weak passphrase.
+pub fn owner_way(
     context: &Context,
-    args: &NewVaultArgs,
+    allow_weak_passphrase: bool,
 ) -> Result<(Way, Option<(PathBuf, Secret<32>)>), Failure> {
     let given = &context.secrets;
     if given.recovery_code_file.is_some() {
-        return Err(Failure::usage("a vault's recovery code is made by `init` and can't be given")
+        return Err(Failure::usage("a recovery code is made here and can't be given")
             .hint("`--recovery-code-out FILE` says where to write it"));
     }
     let mut way = Way { passphrase: given.passphrase()?, ..Way::default() };
     if let Some(passphrase) = &way.passphrase {
         // Beside a key file a passphrase can't be guessed without the file.
-        secrets::check_strength(passphrase, args.allow_weak_passphrase || given.key_file.is_some())?;
+        secrets::check_strength(passphrase, allow_weak_passphrase || given.key_file.is_some())?;
     }
     let mut new_key_file = None;
     if let Some(path) = &given.key_file {
@@ -248,7 +256,7 @@ fn owner_way(
             )
             .hint("give --password-file, --password-command, --password-fd or --key-file"));
         }
-        way.passphrase = Some(secrets::new_passphrase(args.allow_weak_passphrase)?);
+        way.passphrase = Some(secrets::new_passphrase(allow_weak_passphrase)?);
     }
     Ok((way, new_key_file))
 }

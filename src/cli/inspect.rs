@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use clap::Args;
 use serde_json::Value;
@@ -85,8 +86,9 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<Exit, Failure> {
         output: context.output.clone(),
         secrets: context.secrets.clone(),
         now: context.now,
+        draft: OnceLock::new(),
     };
-    let locked = LockedVault::load(context.store()?, context.vault.fingerprint.as_ref())?;
+    let locked = context.load(context.vault.fingerprint.as_ref())?;
     let inspection = inspect(context, &locked)?;
     if context.output.json {
         context.json(&as_json(&inspection))?;

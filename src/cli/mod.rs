@@ -25,10 +25,13 @@ mod log;
 mod ls;
 mod man;
 mod new_way;
+mod open_file;
 mod recover;
 mod recovery_kit;
 mod restore;
 mod rotate;
+mod seal;
+mod sealed;
 mod slot;
 mod snapshots;
 mod stats;
@@ -38,6 +41,7 @@ mod verify;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -113,6 +117,8 @@ enum Command {
     Rotate(rotate::RotateArgs),
     Reencrypt(rotate::ReencryptArgs),
     Incident(incident::IncidentArgs),
+    Seal(Box<seal::SealArgs>),
+    Open(open_file::OpenArgs),
     Status(status::StatusArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -148,7 +154,8 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
     args::refuse_secret_environment()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    let context = Context { vault: cli.vault, output: cli.output, secrets: cli.secrets, now };
+    let context =
+        Context { vault: cli.vault, output: cli.output, secrets: cli.secrets, now, draft: OnceLock::new() };
     if context.output.verbose > 0 {
         for what in weak {
             context.note(&format!("note: the system does not allow {what}"));
@@ -174,6 +181,8 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Rotate(args) => rotate::run(&context, &args),
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
         Command::Incident(args) => incident::run(&context, &args),
+        Command::Seal(args) => seal::run(&context, &args),
+        Command::Open(args) => open_file::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
         Command::Man(args) => man::run(&context, &args),

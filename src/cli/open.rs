@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -22,6 +23,7 @@ use crate::cli::init::host_name;
 use crate::cli::progress::Bars;
 use crate::cli::progress::watch_interrupts;
 use crate::cli::render;
+use crate::cli::sealed;
 use crate::cli::secrets;
 use crate::cli::terminal;
 use crate::crypto::kdf::Argon2Settings;
@@ -29,6 +31,7 @@ use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::Local;
+use crate::store::SealedDraft;
 use crate::store::Store;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -54,6 +57,8 @@ pub struct Context {
     pub secrets: SecretArgs,
     /// When the command began, in nanoseconds since 1970 UTC.
     pub now: u64,
+    /// What a command that changes a sealed file makes of it.
+    pub draft: OnceLock<Arc<SealedDraft>>,
 }
 
 impl Context {
@@ -83,7 +88,36 @@ impl Context {
     /// # Errors
     /// `Exit::NoVault` if there is no such folder.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        Ok(Arc::new(Local::load(&self.place()?)?))
+        let place = self.place()?;
+        if sealed::is_file(&place) { Ok(sealed::load(&place)?) } else { Ok(Arc::new(Local::load(&place)?)) }
+    }
+
+    /// Whether the place is a sealed file, of which this machine remembers nothing: an older copy of it is an
+    /// older file, and no history that was rolled back.
+    ///
+    /// # Errors
+    /// As [`Context::place`].
+    pub fn is_sealed_file(&self) -> Result<bool, Failure> {
+        Ok(sealed::is_file(&self.place()?))
+    }
+
+    /// The vault at the place, with its log verified and nothing else; of a sealed file, its end as well.
+    ///
+    /// # Errors
+    /// `Exit::NoVault`, `Exit::Damaged` or `Exit::History`.
+    pub fn load(&self, expected: Option<&Fingerprint>) -> Result<LockedVault, Failure> {
+        let place = self.place()?;
+        if !sealed::is_file(&place) {
+            return Ok(LockedVault::load(self.store()?, expected)?);
+        }
+        let locked = LockedVault::load_sealed_file(sealed::load(&place)?)?;
+        let found = locked.log().fingerprint();
+        match expected {
+            Some(expected) if *expected != found => {
+                Err(Error::OtherVault { expected: *expected, found }.into())
+            }
+            _ => Ok(locked),
+        }
     }
 
     /// What this machine remembers.
@@ -101,6 +135,8 @@ impl Context {
     pub fn expected(&self, store: &dyn Store, machine: &Machine) -> Result<Option<Fingerprint>, Failure> {
         match &self.vault.fingerprint {
             Some(given) => Ok(Some(*given)),
+            // Another file under the same name is another file.
+            None if store.is_sealed_file() => Ok(None),
             None => Ok(machine.known(&store.place())?),
         }
     }
@@ -112,7 +148,7 @@ impl Context {
     pub fn locked(&self) -> Result<(LockedVault, Option<Pins>), Failure> {
         let (store, machine) = (self.store()?, self.machine()?);
         let expected = self.expected(&*store, &machine)?;
-        let locked = LockedVault::load(store, expected.as_ref())?;
+        let locked = self.load(expected.as_ref())?;
         let pins = machine.check(&locked)?;
         Ok((locked, pins))
     }
@@ -151,12 +187,32 @@ impl Context {
     /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's; `Exit::History` if two records are
     /// rivals and nobody says that one shall stand.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
+        if self.is_sealed_file()? {
+            return self.unlock_draft(command);
+        }
         self.settle_rivals()?;
         let (locked, pins) = self.locked()?;
         let way = self.way(&locked)?;
         let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
         self.record(&vault, command, Deed::Given(about.to_owned()));
         vault.admin()?;
+        self.renew_lock(&mut vault, &way);
+        Ok(vault)
+    }
+
+    /// The same for a command that changes the slots of a sealed file: what is returned is a draft of the file
+    /// to come, which `slot::finish` writes in place of this one.
+    fn unlock_draft(&self, command: &str) -> Result<Vault, Failure> {
+        if !command.starts_with("slot ") {
+            return Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file")).hint(
+                "a sealed file has slots, and is sealed again with `strongroom seal`: it has no other devices",
+            ));
+        }
+        let place = self.place()?;
+        let (locked, _) = self.locked()?;
+        let way = self.way(&locked)?;
+        let (mut vault, draft) = sealed::unlock_draft(&place, &way)?;
+        self.draft.get_or_init(|| draft);
         self.renew_lock(&mut vault, &way);
         Ok(vault)
     }
@@ -170,7 +226,9 @@ impl Context {
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
         let vault = locked.unlock(way)?;
         drop(spinner);
-        self.confirm_recipient(&vault, is_known)?;
+        if !vault.store().is_sealed_file() {
+            self.confirm_recipient(&vault, is_known)?;
+        }
         self.pin_quietly(&machine, vault.locked());
         Ok(vault)
     }
@@ -291,6 +349,9 @@ impl Context {
     /// Remembers the state of a vault that was just checked. A state folder that can't be written,
     /// on a rescue system for instance, is no reason not to restore.
     pub fn pin_quietly(&self, machine: &Machine, locked: &LockedVault) {
+        if locked.store().is_sealed_file() {
+            return;
+        }
         match machine.pin(locked) {
             Err(error @ Error::State { .. }) => {
                 self.warn(&format!("{error}; this state of the vault will not be remembered"));
@@ -305,6 +366,10 @@ impl Context {
     /// # Errors
     /// `Exit::NoVault`, `Exit::Locked`, `Exit::History`, `Exit::Refused`.
     pub fn device(&self) -> Result<DeviceVault, Failure> {
+        if self.is_sealed_file()? {
+            return Err(Failure::usage("a backup goes into a vault, and this is a sealed file")
+                .hint("`strongroom seal FOLDER` seals a folder again into its file"));
+        }
         let (store, machine) = (self.store()?, self.machine()?);
         let fingerprint = match self.expected(&*store, &machine)? {
             Some(expected) => expected,
@@ -343,7 +408,8 @@ impl Context {
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
         }
         let place = one_line(&locked.store().place());
-        let passphrase = secrets::ask_passphrase(&format!("Passphrase for the vault in {place}: "))?;
+        let what = if locked.store().is_sealed_file() { String::new() } else { "the vault in ".to_owned() };
+        let passphrase = secrets::ask_passphrase(&format!("Passphrase for {what}{place}: "))?;
         Ok(Way {
             passphrase: Some(passphrase),
             allow_expensive_kdf: self.secrets.allow_expensive_kdf,

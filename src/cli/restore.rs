@@ -116,7 +116,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
 fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
     let part = Part::parse(args.snapshot.clone())?;
     let subpath = part.path.clone();
-    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)? }))
+    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, all_or_nothing: false }))
 }
 
 /// Restores from a vault that is open.
@@ -239,7 +239,8 @@ fn words(summary: &Summary, target: &str) -> Vec<String> {
 }
 
 /// What was left out, in words.
-fn dropped(dropped: &Dropped) -> Option<String> {
+#[must_use]
+pub fn dropped(dropped: &Dropped) -> Option<String> {
     let table = [
         (dropped.owners, "owner", "owners"),
         (dropped.special_bits, "setuid, setgid or sticky bit", "setuid, setgid or sticky bits"),

@@ -11,8 +11,10 @@ use crate::cli::failure::one_line;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
+use crate::cli::open::clock;
 use crate::cli::open::wait_for_others;
 use crate::id::SlotId;
+use crate::task::seal;
 use crate::vault::Vault;
 use crate::vault::error::Error;
 use crate::vault::slot::Lock;
@@ -154,14 +156,15 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
     let label = one_line(&args.label);
     let kind = slot.kind();
+    conclude(context, &mut vault, false)?;
     told(context, "slot_added", &args.label, role, kind, &new.keep)?;
-    finish(context, &vault);
     if !context.output.json {
         let may = match role {
             Role::Owner => "everything, with an owner's powers",
             Role::Reader => "all snapshots of all devices, and changes nothing",
         };
-        context.line(&format!("{label} opens the vault by {kind}: {may}"))?;
+        let what = if vault.store().is_sealed_file() { "file" } else { "vault" };
+        context.line(&format!("{label} opens the {what} by {kind}: {may}"))?;
     }
     Ok(Exit::Done)
 }
@@ -170,9 +173,14 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
     let mut vault = context.unlock_owner("slot remove", &args.label)?;
     let (id, role, kind, label) = find(&vault, &args.label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
+    let is_sealed_anew = conclude(context, &mut vault, true)?;
     told(context, "slot_removed", &label, role, kind, &[])?;
-    finish(context, &vault);
-    if !context.output.json {
+    if is_sealed_anew && !context.output.json {
+        let label = one_line(&label);
+        context
+            .line(&format!("{label} no longer opens this file: all of it was sealed anew under new keys"))?;
+        context.line(&format!("Copies of the file as it was still open with that {kind}"))?;
+    } else if !context.output.json {
         let label = one_line(&label);
         context.line(&format!("{label} no longer opens the vault"))?;
         context.line(&format!(
@@ -198,9 +206,13 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
     let slot = new.slot(&fingerprint, role, &label)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
+    let is_sealed_anew = conclude(context, &mut vault, true)?;
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
-    finish(context, &vault);
-    if !context.output.json {
+    if is_sealed_anew && !context.output.json {
+        let label = one_line(&label);
+        context.line(&format!("{label} opens this file by the new {} only", slot.kind()))?;
+        context.line(&format!("Copies of the file as it was still open with the old {old_kind}"))?;
+    } else if !context.output.json {
         context.line(&format!("{} opens the vault by the new {} only", one_line(&label), slot.kind()))?;
         context.line(&format!(
             "The old {old_kind} still opens old copies of the vault, and with them what is added until the keys \
@@ -242,6 +254,18 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(SlotId, Role, &'static str, 
         _ => return Err(Error::NoSuchLabel { label: one_line(wanted) }),
     };
     Ok((slot.id, slot.role, slot.lock.word(), label_of(slot).unwrap_or_default().to_owned()))
+}
+
+/// Makes a change of slots last. A sealed file is written anew, and if a way in was taken away, all of it under
+/// new keys; true if it was.
+fn conclude(context: &Context, vault: &mut Vault, takes_away: bool) -> Result<bool, Failure> {
+    let Some(draft) = context.draft.get() else {
+        finish(context, vault);
+        return Ok(false);
+    };
+    let bars = context.watched_bars();
+    seal::reslot(vault, draft, takes_away, clock, &bars)?;
+    Ok(takes_away)
 }
 
 /// What follows every change of keys: older tables go, this machine remembers the new state. The change

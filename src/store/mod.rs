@@ -26,7 +26,10 @@ pub use faulty::Kind;
 pub use local::Local;
 pub use memory::Memory;
 pub use memory::State;
+pub use sealed::PART_BYTES_MIN;
+pub use sealed::SealedDraft;
 pub use sealed::SealedFile;
+pub use sealed::Target;
 
 /// One object of a listing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,11 +87,6 @@ pub trait Store: Send + Sync {
     /// Where this is, for messages.
     fn place(&self) -> String;
 
-    /// Whether this is one file, which keeps no second copies and no README.
-    fn is_sealed_file(&self) -> bool {
-        false
-    }
-
     /// Asks, without writing, whether writing could work: for a clear message before work starts.
     ///
     /// # Errors
@@ -141,9 +139,6 @@ macro_rules! store_by_pointer {
             }
             fn place(&self) -> String {
                 (**self).place()
-            }
-            fn is_sealed_file(&self) -> bool {
-                (**self).is_sealed_file()
             }
             fn writable(&self) -> Result<(), Error> {
                 (**self).writable()

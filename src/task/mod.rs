@@ -7,4 +7,5 @@ pub mod incident;
 pub mod reencrypt;
 pub mod reseed;
 pub mod restore;
+pub mod seal;
 pub mod verify;

@@ -791,6 +791,7 @@ mod tests {
     use crate::vault::init::DeviceHome;
     use crate::vault::init::NewSlot;
     use crate::vault::init::NewVault;
+    use crate::vault::init::Opens;
     use crate::vault::slot::Role;
     use crate::vault::slot::Way;
     use crate::vault::testing::Owner;
@@ -801,7 +802,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let device = DeviceKeys::generate();
         let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
-        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let slots = [NewSlot { opens: Opens::Way(&way), label: "test", role: Role::Owner }];
         let vault =
             NewVault::generate(&slots, &Argon2Settings::DEFAULT, (&device, "test"), DeviceHome::Machine, 1)
                 .unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::crypto::derive::derive;
 use crate::crypto::digest;
 use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::kem::KemPublicKey;
 use crate::crypto::kem::KemSecretKey;
 use crate::crypto::random;
 use crate::crypto::secret::Secret;
@@ -58,12 +59,21 @@ pub struct NewVault {
 
 /// A slot that a new vault gets.
 pub struct NewSlot<'a> {
-    /// What locks it.
-    pub way: &'a Way,
+    /// What opens it.
+    pub opens: Opens<'a>,
     /// What people call it.
     pub label: &'a str,
     /// What its holder may do.
     pub role: Role,
+}
+
+/// What opens a new slot.
+#[derive(Clone, Copy)]
+pub enum Opens<'a> {
+    /// What a person holds, which locks it.
+    Way(&'a Way),
+    /// Somebody's own key.
+    Recipient(&'a KemPublicKey),
 }
 
 /// Where the first device's secrets are to be.
@@ -106,7 +116,10 @@ impl NewVault {
 
         let mut locked = Vec::new();
         for new in slots {
-            locked.push(slot::generate(&fingerprint, new.role, new.way, settings, new.label)?);
+            locked.push(match new.opens {
+                Opens::Way(way) => slot::generate(&fingerprint, new.role, way, settings, new.label)?,
+                Opens::Recipient(key) => slot::for_recipient(key.clone(), new.label),
+            });
         }
         let roles = slots.iter().map(|slot| slot.role);
         let wanted: Vec<_> =
@@ -301,7 +314,7 @@ mod tests {
     fn make(store: &Arc<dyn Store>, state: &std::path::Path) -> Result<Log, Error> {
         let device = DeviceKeys::generate();
         let way = Way { key_file: Some(Secret::generate()), ..Way::default() };
-        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let slots = [NewSlot { opens: Opens::Way(&way), label: "test", role: Role::Owner }];
         let device = (&device, "test");
         let vault = NewVault::generate(&slots, &Argon2Settings::DEFAULT, device, DeviceHome::Machine, 1)?;
         vault.put(store, device.0, &StateDir::new(state), 1)

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod name;
 pub mod namer;
 pub mod pins;
+pub mod purge;
 pub mod read;
 pub mod receipt;
 pub mod record;
@@ -50,6 +51,7 @@ use crate::id::SlotId;
 use crate::seal::pseal;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Opener;
+use crate::store::SealedFile;
 use crate::store::Store;
 use crate::vault::authority::Current;
 use crate::vault::authority::Log;
@@ -90,6 +92,17 @@ impl LockedVault {
     pub fn load(store: Arc<dyn Store>, expected: Option<&Fingerprint>) -> Result<Self, Error> {
         let log = Log::load(&*store, expected)?;
         Ok(Self { store, log })
+    }
+
+    /// Reads and verifies the log of a sealed file, and its end: all parts of the file are there, none is
+    /// added, and each stands where it was sealed.
+    ///
+    /// # Errors
+    /// As [`LockedVault::load`] and [`end::check`].
+    pub fn load_sealed_file(file: Arc<SealedFile>) -> Result<Self, Error> {
+        let log = Log::load(&*file, None)?;
+        end::check(&*file, file.members(), &log)?;
+        Ok(Self { store: file, log })
     }
 
     /// The log.
@@ -245,6 +258,12 @@ impl Vault {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &*self.locked.store
+    }
+
+    /// The same, for somebody else to hold as well.
+    #[must_use]
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.locked.store)
     }
 
     /// The same vault as those see it who hold no key.

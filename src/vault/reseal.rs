@@ -162,7 +162,7 @@ impl Vault {
     }
 
     /// Puts a list for a record to name.
-    fn put_list<R: Row>(&self, rows: &[R]) -> Result<ListRef, Error> {
+    pub(super) fn put_list<R: Row>(&self, rows: &[R]) -> Result<ListRef, Error> {
         let bytes = encode_list(self.log().fingerprint().vault_id(), rows);
         let digest = digest::digest(&bytes);
         fetch::put_twice(self.store(), &Place::List(digest).name(), &bytes)?;

@@ -35,6 +35,7 @@ use strongroom::vault::error;
 use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
+use strongroom::vault::init::Opens;
 use strongroom::vault::machine::Machine;
 use strongroom::vault::slot::Role;
 use strongroom::vault::slot::Way;
@@ -69,7 +70,7 @@ impl Site {
         let home = tempfile::tempdir().unwrap();
         let machine = Machine::new(&home.path().join("state"));
         let device = DeviceKeys::generate();
-        let slots = [NewSlot { way, label: "owner", role: Role::Owner }];
+        let slots = [NewSlot { opens: Opens::Way(way), label: "owner", role: Role::Owner }];
         let new = NewVault::generate(
             &slots,
             &Argon2Settings::DEFAULT,

@@ -59,6 +59,7 @@ use strongroom::vault::index;
 use strongroom::vault::init::DeviceHome;
 use strongroom::vault::init::NewSlot;
 use strongroom::vault::init::NewVault;
+use strongroom::vault::init::Opens;
 use strongroom::vault::read::SnapshotReader;
 use strongroom::vault::slot::Role;
 use strongroom::vault::slot::Way;
@@ -212,7 +213,7 @@ impl TestVault {
         let key = Secret::<32>::generate();
         let way = Way { key_file: Some(key.duplicate()), ..Way::default() };
         let keys = DeviceKeys::generate();
-        let slots = [NewSlot { way: &way, label: "test", role: Role::Owner }];
+        let slots = [NewSlot { opens: Opens::Way(&way), label: "test", role: Role::Owner }];
         let new = NewVault::generate(&slots, &Argon2Settings::LEAST, (&keys, "here"), DeviceHome::Machine, 1)
             .unwrap();
         let fingerprint = new.fingerprint();

@@ -84,12 +84,19 @@ pub struct Options {
     pub policy: Policy,
     /// What of it, by patterns tied to `subpath`.
     pub selection: Selection,
+    /// Whether nothing is to be left if any of it is damaged, can't be written, or the restore is cut off.
+    pub all_or_nothing: bool,
 }
 
 impl Default for Options {
     /// Everything, into a directory that isn't there yet or is empty.
     fn default() -> Self {
-        Self { subpath: TreePath::root(), policy: Policy::default(), selection: Selection::everything() }
+        Self {
+            subpath: TreePath::root(),
+            policy: Policy::default(),
+            selection: Selection::everything(),
+            all_or_nothing: false,
+        }
     }
 }
 
@@ -160,6 +167,11 @@ pub fn restore(
     let restoration = Restoration::new(reader, &target, options, observer);
     let done = restoration.run(&start);
     let summary = restoration.into_summary();
+    let is_whole = done.is_ok() && summary.damaged_count == 0 && summary.problems == 0;
+    if options.all_or_nothing && !is_whole {
+        target.abandon()?;
+        return done.map(|()| summary);
+    }
     if let Err(error) = done {
         if let Some(staging) = target.staging_path() {
             let kept = format!("what was restored so far is kept in {}", staging.display());

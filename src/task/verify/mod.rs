@@ -173,6 +173,22 @@ impl Findings {
         &self.kept
     }
 
+    /// The first of them, as an error of the vault; those that aren't one are put in its words.
+    #[must_use]
+    pub fn into_first(self) -> Option<error::Error> {
+        let first = self.kept.into_iter().next()?;
+        Some(match first.problem {
+            Problem::Vault(error) => error,
+            Problem::Copy { name, missing: true } => error::Error::Missing { name },
+            Problem::Copy { name, missing: false } => {
+                error::Error::Damaged { name, what: "it does not match its digest".to_owned() }
+            }
+            problem @ (Problem::Tree { .. } | Problem::OtherReceipt) => {
+                error::Error::Forked { what: problem.to_string() }
+            }
+        })
+    }
+
     /// How many there are in all.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -1,0 +1,245 @@
+//! `strongroom open`: a sealed file back into a folder, all of it checked before anything appears.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::parse_fingerprint;
+use crate::cli::diff::plural;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::render;
+use crate::cli::restore;
+use crate::cli::sealed;
+use crate::cli::sealed::SUFFIX;
+use crate::crypto::text;
+use crate::id::Fingerprint;
+use crate::store::SealedFile;
+use crate::task::restore::Options;
+use crate::task::restore::Summary;
+use crate::task::seal;
+use crate::tree::filter::Selection;
+use crate::tree::path::TreePath;
+use crate::tree::path::printable;
+use crate::tree::place::Policy;
+use crate::vault::LockedVault;
+use crate::vault::read::SnapshotReader;
+use crate::vault::sender::Sender;
+
+/// Opens a sealed file: what was sealed comes back as a folder, or nothing does.
+///
+/// The whole file is checked before anything appears. `ls`, `find`, `dump`, `restore`, `verify`, `slot` and
+/// `inspect` work on a sealed file as on a vault: give it as --vault.
+#[derive(Args)]
+pub struct OpenArgs {
+    /// The file, or the first of its parts; - reads a pipe
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The folder to open it into, which must not exist or be empty [default: the file's name without .strongroom]
+    #[arg(short, long, value_name = "DIR")]
+    target: Option<PathBuf>,
+
+    /// Only if a device of the vault with this fingerprint sealed it
+    #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint)]
+    from: Option<Fingerprint>,
+
+    /// Restore owners, setuid bits, security attributes and device nodes, too
+    #[arg(long)]
+    privileged: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Exit::NoVault`] if it is no sealed file; [`Exit::Damaged`]; [`Exit::WrongKey`]; [`Exit::Refused`] if the
+/// target has something in it, or the sender isn't the one that was asked for.
+pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
+    let target = target(args)?;
+    check_target(&target)?;
+    let locked = load(context, args, &target)?;
+    {
+        let bars = context.watched_bars();
+        seal::check(&locked, &bars)?;
+    }
+    let way = context.way(&locked)?;
+    let vault = context.unlock_by(locked, true, &way)?;
+    let device = vault.log().devices().keys().next().copied();
+    let device = device.ok_or_else(|| Failure::new(Exit::Damaged, "nothing was sealed into this file"))?;
+    let history = Arc::new(vault.locked().history(device)?);
+    let snapshot = seal::newest(&vault, &history)?;
+    let body = vault.body(&history, snapshot)?;
+    let sender = sender(args, &body.sender, &vault.log().fingerprint(), &body.root)?;
+    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
+    let options = Options {
+        subpath: inner(reader.body().paths.as_slice()),
+        policy: Policy { privileged: args.privileged, sparse: true, ..Policy::default() },
+        selection: Selection::everything(),
+        all_or_nothing: true,
+    };
+    let summary = {
+        let bars = context.watched_bars();
+        crate::task::restore::restore(&reader, &target, &options, &bars)?
+    };
+    if let Some(first) = summary.damaged.first() {
+        return Err(Failure::new(
+            Exit::Damaged,
+            format!("{} is damaged in the file: {}; nothing was opened", first.path, first.error),
+        ));
+    }
+    if summary.problems > 0 {
+        let number = plural(summary.problems, "entry", "entries");
+        return Err(Failure::new(Exit::Failed, format!("{number} could not be written; nothing was opened"))
+            .hint("the reasons are named above; `--target` opens it elsewhere"));
+    }
+    tell(context, &target, &summary, sender.as_ref())?;
+    Ok(Exit::Done)
+}
+
+/// Where it is opened to.
+fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
+    if let Some(target) = &args.target {
+        return Ok(target.clone());
+    }
+    if is_pipe(&args.file) {
+        return Err(Failure::usage("a pipe has no name to open it under").hint("give `--target DIR`"));
+    }
+    let whole = sealed::without_part(&args.file);
+    let name = whole.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    match name.strip_suffix(SUFFIX.as_bytes()) {
+        Some(stem) if !stem.is_empty() => {
+            Ok(sealed::folder_of(&whole).join(std::ffi::OsStr::from_bytes(stem)))
+        }
+        _ => Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
+            .hint("give `--target DIR` to say where it is to be opened")),
+    }
+}
+
+fn check_target(target: &Path) -> Result<(), Failure> {
+    let shown = printable(target.as_os_str().as_bytes());
+    match target.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(meta) if meta.is_dir() && is_empty(target) => Ok(()),
+        Ok(meta) => {
+            let what = if meta.is_dir() { "and not empty: it seems to be open" } else { "and no folder" };
+            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}")).hint(format!(
+                "`strongroom seal {shown}` seals it again; `--target DIR` opens the file elsewhere"
+            )))
+        }
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn is_pipe(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn load(context: &Context, args: &OpenArgs, target: &Path) -> Result<LockedVault, Failure> {
+    let file = if is_pipe(&args.file) {
+        let _spinner = context.bars().spinner("reading the pipe");
+        Arc::new(SealedFile::from_stream(io::stdin().lock(), sealed::folder_of(target))?)
+    } else {
+        sealed::load(&args.file)?
+    };
+    let locked = LockedVault::load_sealed_file(file)?;
+    let found = locked.log().fingerprint();
+    match context.vault.fingerprint {
+        Some(expected) if expected != found => {
+            Err(crate::vault::error::Error::OtherVault { expected, found }.into())
+        }
+        _ => Ok(locked),
+    }
+}
+
+/// Who sealed it, if it says so.
+fn sender(
+    args: &OpenArgs,
+    sender: &Option<Vec<u8>>,
+    fingerprint: &Fingerprint,
+    root: &crate::tree::entry::TreeRef,
+) -> Result<Option<Sender>, Failure> {
+    let found = match sender {
+        None => None,
+        Some(bytes) => Some(
+            Sender::check(bytes, fingerprint, root)
+                .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?,
+        ),
+    };
+    match (&args.from, &found) {
+        (Some(from), Some(found)) if found.vault == *from => {}
+        (Some(_), Some(_)) => {
+            return Err(Failure::new(
+                Exit::Refused,
+                "a device of another vault sealed this file; nothing was opened",
+            ));
+        }
+        (Some(_), None) => {
+            return Err(Failure::new(Exit::Refused, "nobody signed this file; nothing was opened")
+                .hint("whoever seals it signs it with `strongroom seal --sign`"));
+        }
+        (None, _) => {}
+    }
+    Ok(found)
+}
+
+/// What is opened: one folder's contents, or else all that was sealed.
+fn inner(paths: &[Vec<u8>]) -> TreePath {
+    match paths {
+        [only] => {
+            TreePath::parse(only.strip_prefix(b"/").unwrap_or(only)).unwrap_or_else(|_| TreePath::root())
+        }
+        _ => TreePath::root(),
+    }
+}
+
+fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sender>) -> Result<(), Failure> {
+    let known = match sender {
+        None => false,
+        Some(sender) => context.machine()?.pins(&sender.vault)?.is_some(),
+    };
+    let shown = printable(target.as_os_str().as_bytes());
+    if context.output.json {
+        return context.json(&json!({
+            "message_type": "opened",
+            "schema": 1,
+            "target": shown,
+            "files": summary.files,
+            "dirs": summary.directories,
+            "others": summary.others,
+            "bytes": summary.bytes,
+            "sender_vault": sender.map(|sender| text::fingerprint_base32(&sender.vault)),
+            "sender_device": sender.map(|sender| sender.device.to_string()),
+            "sender_known": known,
+        }));
+    }
+    let who = match sender {
+        None => "sender unverified: nobody signed it".to_owned(),
+        Some(sender) => {
+            let words = text::fingerprint_words(&sender.vault);
+            let device = sender.device.short();
+            if known {
+                format!("sealed by device {device} of a vault that this machine knows: {words}")
+            } else {
+                format!("sender unverified: signed by device {device} of the vault {words}")
+            }
+        }
+    };
+    context.line(&who)?;
+    if let Some(dropped) = restore::dropped(&summary.dropped) {
+        context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
+    }
+    context.line(&format!(
+        "{shown}: {}, {}, all verified",
+        plural(summary.files, "file", "files"),
+        render::size(summary.bytes)
+    ))
+}

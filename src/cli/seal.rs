@@ -1,0 +1,604 @@
+//! `strongroom seal`: a folder into one file, which those open whom it is sealed for.
+
+use std::ffi::OsStr;
+use std::io;
+use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::parse_size;
+use crate::cli::backup::ExcludeArgs;
+use crate::cli::backup::parse_level;
+use crate::cli::diff::plural;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::init;
+use crate::cli::open::Context;
+use crate::cli::open::clock;
+use crate::cli::render;
+use crate::cli::sealed;
+use crate::cli::sealed::SUFFIX;
+use crate::cli::secrets;
+use crate::cli::trusted;
+use crate::cli::trusted::Kept;
+use crate::crypto::kdf::Argon2Settings;
+use crate::crypto::kem::KemPublicKey;
+use crate::crypto::random;
+use crate::crypto::recipient;
+use crate::crypto::secret::Secret;
+use crate::crypto::text;
+use crate::store::SealedDraft;
+use crate::store::Target;
+use crate::task::backup::Input;
+use crate::task::backup::Options;
+use crate::task::backup::Sealing;
+use crate::task::seal;
+use crate::task::seal::Summary;
+use crate::task::verify::ReadData;
+use crate::task::verify::verify_private;
+use crate::tree::path::TreePath;
+use crate::tree::path::printable;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::device::DeviceKeys;
+use crate::vault::error::Error;
+use crate::vault::init::DeviceHome;
+use crate::vault::init::NewSlot;
+use crate::vault::init::NewVault;
+use crate::vault::init::Opens;
+use crate::vault::read::SnapshotReader;
+use crate::vault::sender::Signer;
+use crate::vault::slot::Role;
+use crate::vault::slot::Way;
+
+/// The most that a file of recipients has, in bytes: some five hundred of them.
+const RECIPIENTS_BYTES_MAX: u64 = 1 << 20;
+/// Data that compresses to less than a part in this many is rare: where there isn't room for that, sealing
+/// isn't begun.
+const SHRINKS_MOST: u64 = 20;
+
+/// Seals folders into one file, which opens by a passphrase, a key file, or somebody's own key.
+///
+/// `strongroom seal Customers` makes Customers.strongroom beside it, and `strongroom open` brings the folder
+/// back. Sealed again into its own file, only what changed is compressed and encrypted anew.
+#[derive(Args)]
+pub struct SealArgs {
+    /// What to seal
+    #[arg(value_name = "DIR", required = true)]
+    paths: Vec<PathBuf>,
+
+    /// The file to make; - writes it to a pipe [default: the folder's name and .strongroom, beside it]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Make a new file, whatever has its name
+    #[arg(long)]
+    force: bool,
+
+    /// Somebody whose own key opens it, as `age-keygen -pq` makes them: age1pq1..., or NAME=age1pq1...
+    #[arg(long, value_name = "RECIPIENT")]
+    recipient: Vec<String>,
+
+    /// File with such recipients, one a line
+    #[arg(short = 'R', long, value_name = "FILE")]
+    recipients_file: Vec<PathBuf>,
+
+    /// Write a recovery code that opens it, too, to this file, which must not exist yet
+    #[arg(long, value_name = "FILE")]
+    recovery_code_out: Option<PathBuf>,
+
+    /// Take a passphrase that is easy to guess
+    #[arg(long)]
+    allow_weak_passphrase: bool,
+
+    /// Remove what was sealed once the file was read back from the disk, opened and compared with it
+    #[arg(long)]
+    remove_source: bool,
+
+    /// Cut the file into parts of this size, such as 4GB: FILE.001, FILE.002 ...
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    split: Option<u64>,
+
+    /// Sign it with this machine's key in the vault that --vault names: who opens it sees who sealed it
+    #[arg(long)]
+    sign: bool,
+
+    #[command(flatten)]
+    excludes: ExcludeArgs,
+
+    /// How hard to compress: 1 (fast) to 19 (small), or none
+    #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
+    compression: i32,
+}
+
+/// Where the file goes.
+enum Output {
+    File(PathBuf),
+    Pipe,
+}
+
+/// Somebody whose own key opens the file.
+struct Recipient {
+    label: String,
+    key: KemPublicKey,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Exit::Refused`] if another file has the name, or there is no room; [`Exit::Usage`]; what reading and
+/// writing say. [`Exit::SourceIncomplete`] at the end if something could not be read.
+pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
+    check_names(&args.paths)?;
+    let output = output(args)?;
+    let recipients = recipients(args)?;
+    let signer = if args.sign { Some(signer(context)?) } else { None };
+    let made = match &output {
+        Output::File(file) if sealed::is_file(file) && !args.force => {
+            check_own_file(args, file, &recipients)?;
+            again(context, args, file, signer)?
+        }
+        Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
+            return Err(taken(file, "is no sealed file"));
+        }
+        _ => anew(context, args, &output, &recipients, signer)?,
+    };
+    let errors = made.summary.backup.counts.errors;
+    let removed = match (&output, &made.way) {
+        (Output::File(file), Some(way)) if args.remove_source && errors == 0 => {
+            remove_sources(context, args, file, way)?;
+            true
+        }
+        _ => false,
+    };
+    let told = made.tell(context, &output, removed);
+    if errors > 0 {
+        let number = plural(errors, "entry", "entries");
+        return Err(Failure::new(
+            Exit::SourceIncomplete,
+            format!("{number} could not be read; the file holds everything else"),
+        )
+        .hint(
+            "they are named above: run this as a user who may read them, or leave them out with `--exclude`",
+        ));
+    }
+    told.map(|()| Exit::Done)
+}
+
+/// What came of it.
+struct Made {
+    summary: Summary,
+    /// Whom it is sealed for.
+    people: Vec<String>,
+    /// The way in of whoever sealed it.
+    way: Option<Way>,
+    is_again: bool,
+    is_signed: bool,
+}
+
+/// A new file.
+fn anew(
+    context: &Context,
+    args: &SealArgs,
+    output: &Output,
+    recipients: &[Recipient],
+    signer: Option<Signer>,
+) -> Result<Made, Failure> {
+    check_room(args, output)?;
+    if let Some(file) = &args.recovery_code_out {
+        secrets::check_absent(file)?;
+    }
+    let wants_own = recipients.is_empty() || context.secrets.is_given()?;
+    let (own, new_key_file) = match wants_own {
+        true => {
+            let (way, file) = init::owner_way(context, args.allow_weak_passphrase)?;
+            (Some(way), file)
+        }
+        false => (None, None),
+    };
+    if args.remove_source && own.is_none() {
+        return Err(Failure::usage("what only others can open can't be checked before the source goes")
+            .hint("give yourself a way in, too: a passphrase or a key file"));
+    }
+    let code = args.recovery_code_out.as_ref().map(|_| Secret::<20>::generate());
+    let code_way = code.as_ref().map(|code| Way { recovery_code: Some(code.duplicate()), ..Way::default() });
+
+    let mut slots = Vec::new();
+    slots.extend(own.as_ref().map(|way| NewSlot { opens: Opens::Way(way), label: "you", role: Role::Owner }));
+    let code_slot = |way| NewSlot { opens: Opens::Way(way), label: "recovery code", role: Role::Owner };
+    slots.extend(code_way.as_ref().map(code_slot));
+    // Somebody has to be able to change it.
+    let role = if slots.is_empty() { Role::Owner } else { Role::Reader };
+    slots.extend(recipients.iter().map(|each| NewSlot {
+        opens: Opens::Recipient(&each.key),
+        label: &each.label,
+        role,
+    }));
+    let people = slots.iter().map(|slot| slot.label.to_owned()).collect();
+
+    let device = DeviceKeys::generate();
+    let new = {
+        let _spinner = context.bars().spinner("making keys");
+        let settings = Argon2Settings::DEFAULT;
+        NewVault::generate(&slots, &settings, (&device, "sealed file"), DeviceHome::Ring, context.now)?
+    };
+    let target = target(args, output);
+    let draft = Arc::new(SealedDraft::stream(target)?);
+    if let Some((path, secret)) = &new_key_file {
+        secrets::write_new(path, text::encode_key_file(secret).as_bytes())?;
+    }
+    if let (Some(path), Some(code)) = (&args.recovery_code_out, &code) {
+        let place = match output {
+            Output::File(file) => file.to_string_lossy().into_owned(),
+            Output::Pipe => "a sealed file".to_owned(),
+        };
+        let page = secrets::recovery_page(&place, &new.fingerprint(), code);
+        secrets::write_new(path, page.as_bytes())?;
+    }
+    let is_signed = signer.is_some();
+    let options = options(context, args, Sealing { before: None, signer })?;
+    let bars = context.watched_bars();
+    let summary = seal::seal(&draft, new, device, input(args), &options, &bars)?;
+    Ok(Made { summary, people, way: own, is_again: false, is_signed })
+}
+
+/// The same file once more.
+fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
+    let locked = LockedVault::load_sealed_file(sealed::load(file)?)?;
+    let way = context.way(&locked)?;
+    drop(locked);
+    let (vault, draft) = {
+        let _spinner = context.bars().spinner("opening the file");
+        sealed::unlock_draft(file, &way)?
+    };
+    check_same(args, &vault, file)?;
+    let people: Vec<String> =
+        vault.slots().slots.iter().filter_map(|slot| vault.slot_label(slot.id)).map(str::to_owned).collect();
+    let is_signed = signer.is_some();
+    let options = options(context, args, Sealing { before: None, signer: None })?;
+    let bars = context.watched_bars();
+    let summary = seal::seal_again(vault, &draft, input(args), signer, options, &bars)?;
+    Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
+}
+
+fn target(args: &SealArgs, output: &Output) -> Target {
+    let target = match (output, args.split) {
+        (Output::Pipe, _) => Target::stream(Box::new(io::stdout())),
+        (Output::File(file), None) => Target::file(file),
+        (Output::File(file), Some(bytes)) => Target::parts(file, bytes),
+    };
+    if args.force { target.replacing() } else { target }
+}
+
+fn input(args: &SealArgs) -> Input {
+    Input { paths: args.paths.clone(), stream: None }
+}
+
+fn options(context: &Context, args: &SealArgs, sealing: Sealing) -> Result<Options, Failure> {
+    Ok(Options {
+        // Whoever opens it has no business with this machine's name.
+        host: String::new(),
+        tags: Vec::new(),
+        time: None,
+        now: context.now,
+        clock,
+        level: args.compression,
+        dry_run: false,
+        skip_if_unchanged: false,
+        paranoid: false,
+        force: false,
+        ignore_ctime: false,
+        ignore_inode: false,
+        filter: args.excludes.filter()?,
+        profile: String::new(),
+        left_out: vec![context.machine()?.folder().to_owned()],
+        program: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sealing: Some(sealing),
+    })
+}
+
+/// What a source is called in the file.
+fn name_of(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = || printable(path.as_os_str().as_bytes());
+    let real = std::fs::canonicalize(path).map_err(|error| Failure::io(shown(), &error))?;
+    let given = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/."));
+    let name = given.or_else(|| real.file_name()).map(|name| name.as_bytes().to_vec());
+    name.ok_or_else(|| Failure::usage(format!("{} has no name to seal it under", shown())))
+}
+
+fn check_names(paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut names = paths.iter().map(|path| name_of(path)).collect::<Result<Vec<_>, _>>()?;
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Failure::usage(format!("two of the folders are called {}", printable(&pair[0])))
+            .hint("in the file each has its own name: seal them into two files, or rename one")),
+    }
+}
+
+fn output(args: &SealArgs) -> Result<Output, Failure> {
+    let file = match &args.output {
+        Some(file) if file == Path::new("-") => {
+            if args.remove_source || args.split.is_some() {
+                return Err(Failure::usage("`--remove-source` and `--split` take a file, not a pipe"));
+            }
+            if io::stdout().is_terminal() {
+                return Err(Failure::usage("a sealed file is not for a terminal")
+                    .hint("send it on: `strongroom seal -o - DIR | ssh HOST 'cat > FILE'`"));
+            }
+            return Ok(Output::Pipe);
+        }
+        Some(file) => file.clone(),
+        None => beside(&args.paths)?,
+    };
+    let folder = sealed::folder_of(&file);
+    let shown = printable(folder.as_os_str().as_bytes());
+    let folder = std::fs::canonicalize(folder).map_err(|error| Failure::io(shown, &error))?;
+    for path in &args.paths {
+        if std::fs::canonicalize(path).is_ok_and(|real| folder.starts_with(real)) {
+            return Err(Failure::new(Exit::Refused, "the file would be inside what it seals")
+                .hint("`-o FILE` says where else it is to be"));
+        }
+    }
+    Ok(Output::File(file))
+}
+
+/// The folder's name and the suffix, beside the folder.
+fn beside(paths: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let [path] = paths else {
+        return Err(Failure::usage("of several folders, none gives the file its name").hint("give `-o FILE`"));
+    };
+    let mut name = name_of(path)?;
+    name.extend_from_slice(SUFFIX.as_bytes());
+    let real = std::fs::canonicalize(path)
+        .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
+    let parent = match path.parent() {
+        // As it was given, so that what is told has the person's own words.
+        Some(parent) if path.file_name().is_some() && !is_link(path) => parent.to_owned(),
+        _ => real.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    Ok(parent.join(OsStr::from_bytes(&name)))
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
+}
+
+/// Whoever seals into a file that is there means that file as it is.
+fn check_own_file(args: &SealArgs, file: &Path, recipients: &[Recipient]) -> Result<(), Failure> {
+    if recipients.is_empty() && args.recovery_code_out.is_none() && args.split.is_none() {
+        return Ok(());
+    }
+    Err(taken(file, "is sealed for those it was made for"))
+}
+
+fn taken(file: &Path, what: &str) -> Failure {
+    let shown = printable(file.as_os_str().as_bytes());
+    Failure::new(Exit::Refused, format!("{shown} is there already, and {what}"))
+        .hint("`strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in its place")
+}
+
+/// The file must hold what is sealed into it now: by a slip of the hand something else would be lost.
+fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure> {
+    let device = vault.log().devices().keys().next().copied();
+    let device = device.ok_or_else(|| taken(file, "holds nothing"))?;
+    let history = vault.locked().history(device)?;
+    let body = vault.body(&history, seal::newest(vault, &history)?)?;
+    let mut names = args.paths.iter().map(|path| name_of(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut held: Vec<Vec<u8>> =
+        body.paths.iter().map(|path| path.strip_prefix(b"/").unwrap_or(path).to_vec()).collect();
+    names.sort_unstable();
+    held.sort_unstable();
+    if names == held {
+        return Ok(());
+    }
+    let held = held.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+    Err(taken(file, &format!("holds something else: {held}")))
+}
+
+/// Everybody whose own key is to open the file.
+fn recipients(args: &SealArgs) -> Result<Vec<Recipient>, Failure> {
+    let mut lines: Vec<String> = args.recipient.clone();
+    for file in &args.recipients_file {
+        let shown = trusted::shown(file);
+        let mut text = String::new();
+        let opened = trusted::open(file, Kept::Unchanged)?;
+        io::Read::read_to_string(&mut io::Read::take(opened, RECIPIENTS_BYTES_MAX), &mut text)
+            .map_err(|error| Failure::io(shown, &error))?;
+        let told = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.extend(told.map(str::to_owned));
+    }
+    let mut recipients: Vec<Recipient> = Vec::new();
+    for line in lines {
+        let (label, key) = match line.split_once('=') {
+            Some((label, key)) => (Some(label.trim()), key.trim()),
+            None => (None, line.trim()),
+        };
+        let key = recipient::decode_recipient(key).map_err(|error| Failure::usage(error.to_string()))?;
+        if recipients.iter().any(|other| other.key.as_bytes() == key.as_bytes()) {
+            continue;
+        }
+        let label = match label {
+            Some(label) if !label.is_empty() && label.len() <= crate::vault::change::LABEL_BYTES_MAX => {
+                label.to_owned()
+            }
+            Some(_) => return Err(Failure::usage("a recipient's name has 1 to 255 bytes")),
+            None => format!("recipient {}", recipients.len() + 1),
+        };
+        if recipients.iter().any(|other| other.label == label) {
+            return Err(Failure::usage(format!("two recipients are called {}", printable(label.as_bytes()))));
+        }
+        recipients.push(Recipient { label, key });
+    }
+    Ok(recipients)
+}
+
+/// This machine's hand in the vault that is named, or in the default one.
+fn signer(context: &Context) -> Result<Signer, Failure> {
+    let (locked, _) = context.locked()?;
+    let fingerprint = locked.log().fingerprint();
+    let state = context.machine()?.vault_state(&fingerprint);
+    let keys = DeviceKeys::load(&fingerprint, &state)?.ok_or(Error::NotEnrolled { fingerprint })?;
+    Ok(Signer::load(locked.store(), locked.log(), keys)?)
+}
+
+/// Refuses to begin where there can't be room.
+fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
+    let Output::File(file) = output else { return Ok(()) };
+    let folder = sealed::folder_of(file);
+    let Ok(room) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let bytes: u64 = args.paths.iter().map(|path| source_bytes(path)).sum();
+    if free >= bytes / SHRINKS_MOST {
+        return Ok(());
+    }
+    let shown = printable(folder.as_os_str().as_bytes());
+    Err(Failure::new(
+        Exit::Refused,
+        format!("{} are to be sealed and {} are free in {shown}", render::size(bytes), render::size(free)),
+    )
+    .hint("make room, or give `-o FILE` on another disk"))
+}
+
+/// The bytes of all files below a path, as far as they can be seen.
+fn source_bytes(path: &Path) -> u64 {
+    let entries = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+}
+
+/// Removes what was sealed, once the file on the disk was read, opened and held against it.
+///
+/// Each source is moved aside first, so that nobody changes it by its name between the comparison and the end.
+fn remove_sources(context: &Context, args: &SealArgs, file: &Path, way: &Way) -> Result<(), Failure> {
+    let opened = sealed::load(file)?;
+    let locked = LockedVault::load_sealed_file(opened)?;
+    let bars = context.watched_bars();
+    seal::check(&locked, &bars)?;
+    let vault = locked.unlock(way)?;
+    let report = verify_private(&vault, None, &[], &ReadData::All, &bars)?;
+    if let Some(error) = report.findings.into_first() {
+        return Err(kept_failure(Error::into(error)));
+    }
+    let device = vault.log().devices().keys().next().copied().ok_or_else(|| taken(file, "holds nothing"))?;
+    let history = Arc::new(vault.locked().history(device)?);
+    let snapshot = seal::newest(&vault, &history)?;
+    let body = vault.body(&history, snapshot)?;
+    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
+    for path in &args.paths {
+        let name = TreePath::parse(&name_of(path)?)
+            .map_err(|_| Failure::usage("a source without a name can't be removed"))?;
+        let real = std::fs::canonicalize(path)
+            .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
+        let aside = aside(&real);
+        let shown = printable(path.as_os_str().as_bytes());
+        std::fs::rename(&real, &aside)
+            .map_err(|error| kept_failure(Failure::io(format!("{shown} can't be moved"), &error)))?;
+        if let Err(error) = seal::check_source(&reader, &aside, &name, &bars) {
+            let back = std::fs::rename(&aside, &real);
+            let failure = kept_failure(error.into());
+            return Err(match back {
+                Ok(()) => failure,
+                Err(_) => {
+                    failure.hint(format!("it is now called {}", printable(aside.as_os_str().as_bytes())))
+                }
+            });
+        }
+        let removed =
+            if aside.is_dir() { std::fs::remove_dir_all(&aside) } else { std::fs::remove_file(&aside) };
+        removed.map_err(|error| {
+            let aside = printable(aside.as_os_str().as_bytes());
+            Failure::io(
+                format!("{shown} was sealed, and what is left of it in {aside} can't be removed"),
+                &error,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn kept_failure(failure: Failure) -> Failure {
+    let message = format!("{}; the file was sealed, and the source stays", failure.message);
+    Failure { message, exit: Exit::Refused, ..failure }
+}
+
+/// A name beside a source that nobody has.
+fn aside(path: &Path) -> PathBuf {
+    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
+    let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    let name = [b".", &name[..], b".", chance.as_bytes(), b".removing"].concat();
+    path.with_file_name(OsStr::from_bytes(&name))
+}
+
+impl Made {
+    fn tell(&self, context: &Context, output: &Output, removed: bool) -> Result<(), Failure> {
+        let counts = &self.summary.backup.counts;
+        let file = match output {
+            Output::File(file) => printable(file.as_os_str().as_bytes()),
+            Output::Pipe => "-".to_owned(),
+        };
+        if context.output.json {
+            let message = json!({
+                "message_type": "sealed",
+                "schema": 1,
+                "file": file,
+                "files": counts.files,
+                "dirs": counts.directories,
+                "bytes": counts.bytes,
+                "file_bytes": self.summary.file_bytes,
+                "bytes_kept": self.summary.bytes_kept,
+                "sealed_for": self.people,
+                "again": self.is_again,
+                "signed": self.is_signed,
+                "source_removed": removed,
+                "errors": counts.errors,
+            });
+            return match output {
+                Output::File(_) => context.json(&message),
+                Output::Pipe => {
+                    crate::cli::open::say(&format!("{message}\n"));
+                    Ok(())
+                }
+            };
+        }
+        if removed {
+            context.note(
+                "note: what was deleted may still be on the disk: flash storage can't be wiped; encrypt the disk \
+                 to be safe from its thief",
+            );
+        }
+        let people = self.people.iter().map(|name| printable(name.as_bytes())).collect::<Vec<_>>();
+        let people = match people.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+            None => "nobody".to_owned(),
+        };
+        let mut line = format!(
+            "{file}: {}, {} in {}, sealed for {people}",
+            plural(counts.files, "file", "files"),
+            render::size(counts.bytes),
+            render::size(self.summary.file_bytes),
+        );
+        if self.is_again {
+            line.push_str(&format!("; {} of it kept as it was", render::size(self.summary.bytes_kept)));
+        }
+        if self.is_signed {
+            line.push_str("; signed");
+        }
+        if removed {
+            line.push_str("; the source was removed");
+        }
+        match output {
+            Output::File(_) => context.line(&line),
+            Output::Pipe => {
+                context.note(&line);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Sealed files: a vault made for a folder and written as one file, and changed by writing it anew.
+//!
+//! To seal is to make a vault in a draft of a file, to back up into that, and to sign its end. What changes a
+//! sealed file does with a draft over the old one what it would do with any vault: the draft becomes a whole
+//! new file, which takes the place of the old one at once or not at all.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::crypto::sign::SigningKey;
+use crate::id::DeviceId;
+use crate::id::Digest;
+use crate::id::Fingerprint;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::observe::Phase;
+use crate::store::SealedDraft;
+use crate::store::Store;
+use crate::store::state::StateDir;
+use crate::task::backup;
+use crate::task::backup::Input;
+use crate::task::backup::Sealing;
+use crate::task::error::Error;
+use crate::task::reencrypt;
+use crate::task::reencrypt::Ended;
+use crate::task::reseed;
+use crate::task::verify;
+use crate::task::verify::ReadData;
+use crate::tree::path::TreePath;
+use crate::vault::LockedVault;
+use crate::vault::Vault;
+use crate::vault::authority::damaged;
+use crate::vault::device::DeviceKeys;
+use crate::vault::device::DeviceVault;
+use crate::vault::end;
+use crate::vault::error;
+use crate::vault::header::Snapshot;
+use crate::vault::history::History;
+use crate::vault::init::NewVault;
+use crate::vault::name::Place;
+use crate::vault::read::SnapshotReader;
+use crate::vault::reseed::Reseed;
+use crate::vault::sender::Signer;
+
+/// Nobody else changes a draft, so there is never anybody to wait for.
+fn no_wait(_: u32) {}
+
+/// What was sealed.
+pub struct Summary {
+    /// What the backup into it did.
+    pub backup: backup::Summary,
+    /// How long the file is, in bytes.
+    pub file_bytes: u64,
+    /// Bytes of it that were taken over from the file before.
+    pub bytes_kept: u64,
+}
+
+/// Seals `input` into a new file: `vault` is put into `draft`, `device` its only one.
+///
+/// # Errors
+/// As [`backup::backup`]; [`Error::Vault`] if the file can't be written. Nothing is left then.
+pub fn seal(
+    draft: &Arc<SealedDraft>,
+    vault: NewVault,
+    device: DeviceKeys,
+    input: Input,
+    options: &backup::Options,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    let (fingerprint, authority) = (vault.fingerprint(), vault.authority());
+    let store: Arc<dyn Store> = Arc::<SealedDraft>::clone(draft);
+    let log = vault.put(&store, &device, &StateDir::forgetful(), options.now)?;
+    let mut device = DeviceVault::of_sealed_file(store, log, device, None)?;
+    let backup = backup::backup(&mut device, input, options, observer)?;
+    let file_bytes = finish(draft, &fingerprint, &authority, observer)?;
+    Ok(Summary { backup, file_bytes, bytes_kept: 0 })
+}
+
+/// Seals `input` again, into the same file: `vault` is the file's, opened by an owner over a draft of the new
+/// one. What didn't change is taken over, and nothing else is.
+///
+/// # Errors
+/// As [`seal`]; [`error::Error::NotOwner`].
+pub fn seal_again(
+    mut vault: Vault,
+    draft: &SealedDraft,
+    input: Input,
+    signer: Option<Signer>,
+    mut options: backup::Options,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    let keys = device_keys(&vault)?;
+    let device = keys.device;
+    let history = Arc::new(vault.locked().history(device)?);
+    let last = newest(&vault, &history)?;
+    let before = reseed::of_snapshot(&vault, &history, last, observer)?;
+    options.sealing = Some(Sealing { before, signer });
+    let store = vault.shared_store();
+    let mut writer = DeviceVault::of_sealed_file(store, vault.log().clone(), keys, history.head())?;
+    let backup = backup::backup(&mut writer, input, &options, observer)?;
+    drop(writer);
+    let kept = forget_older(&mut vault, device, options.now, observer)?;
+    let authority = SigningKey::from_seed(vault.admin()?.authority_seed.duplicate());
+    let file_bytes = finish(draft, &vault.log().fingerprint(), &authority, observer)?;
+    Ok(Summary { backup, file_bytes, bytes_kept: kept })
+}
+
+/// Ends a file whose slots were changed in `draft`; if a way in was taken away, under new keys throughout.
+///
+/// # Errors
+/// [`error::Error::NotOwner`]; as [`reencrypt::reencrypt`]; [`Error::Vault`] if an object can't be sealed anew.
+pub fn reslot(
+    vault: &mut Vault,
+    draft: &SealedDraft,
+    takes_away: bool,
+    clock: fn() -> u64,
+    observer: &dyn Observer,
+) -> Result<u64, Error> {
+    if takes_away {
+        vault.change_keys(clock(), &no_wait, &|draft| {
+            draft.start_epoch();
+            Ok(())
+        })?;
+        let options = reencrypt::Options { until: None, clock, wait: &no_wait };
+        let summary = reencrypt::reencrypt(vault, &options, observer)?;
+        if let Ended::Hindered(errors) = summary.ended
+            && let Some(error) = errors.into_iter().next()
+        {
+            return Err(error.into());
+        }
+    }
+    vault.remove_older_generations()?;
+    let authority = SigningKey::from_seed(vault.admin()?.authority_seed.duplicate());
+    finish(draft, &vault.log().fingerprint(), &authority, observer)
+}
+
+/// The device whose secrets the owners' ring of a sealed file has.
+fn device_keys(vault: &Vault) -> Result<DeviceKeys, Error> {
+    let keys = vault.log().keys();
+    let broken = |_| {
+        let name = Place::Ring {
+            generation: keys.generation,
+            digest: crate::vault::name::first8(&keys.admin_ring),
+            admin: true,
+        };
+        Error::Vault(damaged(&name.name(), "it has no device of a sealed file"))
+    };
+    DeviceKeys::decode(&vault.admin()?.device_secrets).map_err(broken)
+}
+
+/// The one snapshot that a sealed file shows.
+///
+/// # Errors
+/// [`Error::Nothing`] if it has none.
+pub fn newest<'h>(vault: &Vault, history: &'h History) -> Result<&'h Snapshot, Error> {
+    let is_there = |snapshot: &&Snapshot| !vault.log().is_forgotten(history.device(), snapshot.header.seq);
+    history
+        .snapshots()
+        .iter()
+        .rev()
+        .find(is_there)
+        .ok_or(Error::Nothing { what: "the file holds no snapshot" })
+}
+
+/// Hides all snapshots but the newest, and takes out what that doesn't use; says how many bytes of older
+/// snapshots stay.
+fn forget_older(
+    vault: &mut Vault,
+    device: DeviceId,
+    now: u64,
+    observer: &dyn Observer,
+) -> Result<u64, Error> {
+    let history = Arc::new(vault.locked().history(device)?);
+    let last = newest(vault, &history)?;
+    let last_seq = last.header.seq;
+    let used = reseed::of_snapshot(vault, &history, last, observer)?;
+    let Some(Reseed { objects, .. }) = used else {
+        let name = Place::Pack { device, digest: last.header.body };
+        return Err(damaged(&name.name(), "what was just sealed does not read back").into());
+    };
+    let mut kept: HashSet<Digest> = objects.packs.iter().map(|pack| pack.name).collect();
+    kept.extend(objects.indexes.iter().flat_map(|group| &group.parts).map(|part| part.reference.name));
+    kept.insert(last.header.body);
+    let older: Vec<u64> = history
+        .snapshots()
+        .iter()
+        .map(|snapshot| snapshot.header.seq)
+        .filter(|seq| *seq != last_seq && !vault.log().is_forgotten(device, *seq))
+        .collect();
+    let taken_over = objects.packs.iter().filter(|pack| pack.listed != last_seq);
+    let bytes_kept = taken_over.map(|pack| u64::from(pack.length)).sum();
+    if !older.is_empty() {
+        let forget = vault.forget(device, &older, now, &no_wait)?;
+        let unused: HashSet<Digest> = history
+            .must_exist(vault.log())
+            .iter()
+            .map(|located| located.listed)
+            .filter(|listed| !kept.contains(listed))
+            .collect();
+        let heads: Vec<_> = history.head().into_iter().collect();
+        vault.purge(device, &unused, (forget, &heads), now, &no_wait)?;
+    }
+    remove_unnamed(vault, &history)?;
+    Ok(bytes_kept)
+}
+
+/// Takes out of a draft all packs that don't have to exist.
+fn remove_unnamed(vault: &Vault, history: &History) -> Result<(), Error> {
+    let device = history.device();
+    let named: HashSet<Digest> =
+        history.must_exist(vault.log()).into_iter().map(|located| located.name).collect();
+    for (digest, _) in vault.locked().stored(device)? {
+        if !named.contains(&digest) {
+            let name = Place::Pack { device, digest }.name();
+            vault.store().remove(&name).map_err(error::Error::from)?;
+        }
+    }
+    Ok(())
+}
+
+fn finish(
+    draft: &SealedDraft,
+    fingerprint: &Fingerprint,
+    authority: &SigningKey,
+    observer: &dyn Observer,
+) -> Result<u64, Error> {
+    observer.event(&Event::Phase(Phase::Committing));
+    let end = end::encode(fingerprint.vault_id(), &draft.members(), authority);
+    let file_bytes = draft.file_bytes(end.len() as u64);
+    draft.finish(&end, &|_| {}).map_err(error::Error::from)?;
+    Ok(file_bytes)
+}
+
+/// Checks everything of a sealed file that takes no key: nothing is released before.
+///
+/// Its end was checked when it was loaded. Here every part is held against its digest, every signature and
+/// chain is verified, and nothing may be in it that nothing names.
+///
+/// # Errors
+/// [`Error::Vault`] with what is wrong; [`Error::Interrupted`].
+pub fn check(vault: &LockedVault, observer: &dyn Observer) -> Result<(), Error> {
+    let report = verify::verify_public(vault, None, &[], &ReadData::All, observer)?;
+    if let Some(error) = report.findings.into_first() {
+        return Err(Error::Vault(error));
+    }
+    if report.strays > 0 || report.strangers > 0 {
+        return Err(damaged(&end::name(), "the file has parts that nothing in it names").into());
+    }
+    Ok(())
+}
+
+/// Whether a source is, entry by entry, what the file's snapshot has under `name`.
+///
+/// # Errors
+/// As [`verify::against_source`]; [`Error::Refused`] with the first difference.
+pub fn check_source(
+    reader: &SnapshotReader<'_>,
+    source: &Path,
+    name: &TreePath,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    let found = verify::against_source(reader, source, name, observer)?;
+    match found.differences.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Refused { what: format!("{} is no longer as it was sealed", first.path) }),
+    }
+}
