@@ -26,7 +26,10 @@ pub use faulty::Kind;
 pub use local::Local;
 pub use memory::Memory;
 pub use memory::State;
+pub use sealed::PART_BYTES_MIN;
+pub use sealed::SealedDraft;
 pub use sealed::SealedFile;
+pub use sealed::Target;
 
 /// One object of a listing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

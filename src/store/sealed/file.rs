@@ -182,6 +182,16 @@ impl SealedFile {
     fn locate(&self, name: &ObjectName) -> Result<(u64, u64), Error> {
         self.find(name).ok_or_else(|| Error::Missing { name: name.clone() })
     }
+
+    /// All members and where their bytes begin, in the order of the file.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Listed, u64)> {
+        self.members.iter().zip(self.offsets.iter().copied())
+    }
+
+    /// What the members are read from.
+    pub(super) fn files(&self) -> &Joined {
+        &self.files
+    }
 }
 
 /// An index of a list in memory.
@@ -318,32 +328,12 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::samples::END;
+    use super::super::samples::GENESIS;
+    use super::super::samples::file;
+    use super::super::samples::members;
+    use super::super::samples::name;
     use super::*;
-
-    fn name(text: &str) -> ObjectName {
-        ObjectName::parse(text).unwrap()
-    }
-
-    /// Members as they stand in a file, headers and padding with them, without the blocks that end it.
-    fn members(members: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (text, content) in members {
-            bytes.extend_from_slice(&header::encode(&name(text), length_of(content)).unwrap());
-            bytes.extend_from_slice(content);
-            bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
-        }
-        bytes
-    }
-
-    /// A whole file.
-    fn file(of: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut bytes = members(of);
-        bytes.resize(bytes.len() + 2 * BLOCK_BYTES, 0);
-        bytes
-    }
-
-    const GENESIS: (&str, &[u8]) = ("a/0000000000000000-00", b"genesis");
-    const END: (&str, &[u8]) = ("end", b"the end");
 
     fn sample() -> Vec<(&'static str, &'static [u8])> {
         vec![

@@ -33,6 +33,11 @@ impl Joined {
         self.files.push(Arc::new(file));
     }
 
+    /// The parts in order.
+    pub(super) fn files(&self) -> &[Arc<File>] {
+        &self.files
+    }
+
     /// The index of the part that holds the byte at `offset`, the offset in it, and how many bytes of the
     /// part lie from there on.
     pub(super) fn locate(&self, offset: u64) -> (usize, u64, u64) {
