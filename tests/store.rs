@@ -14,7 +14,9 @@ use strongroom::store::Faulty;
 use strongroom::store::Listed;
 use strongroom::store::Local;
 use strongroom::store::Memory;
+use strongroom::store::SealedDraft;
 use strongroom::store::Store;
+use strongroom::store::Target;
 use tempfile::TempDir;
 
 /// An empty store, and the directory that goes with it.
@@ -35,6 +37,14 @@ fn memory() -> Made {
 
 fn faulty_without_a_fault() -> Made {
     Made { store: Box::new(Faulty::new(Memory::new())), _directory: None }
+}
+
+/// A sealed file in the making that nothing was put to yet.
+fn sealed_draft() -> Made {
+    let directory = tempfile::tempdir().unwrap();
+    let target = Target::file(&directory.path().join("x.strongroom"));
+    let store = SealedDraft::spooled(directory.path(), target).unwrap();
+    Made { store: Box::new(store), _directory: Some(directory) }
 }
 
 /// Runs every case on every store, each a test of its own.
@@ -70,6 +80,20 @@ suite! {
     many_threads_put_and_read_at_once
     a_new_store_is_writable_and_has_no_strangers
     any_sequence_of_operations_agrees_with_a_map
+}
+
+// A sealed file has only the names that the format gives it, so the cases that put others aren't for it.
+suite! {
+    @store sealed_draft:
+    an_empty_object_is_an_object
+    a_second_put_changes_nothing
+    what_is_not_there_is_missing
+    a_range_is_read_whole_or_not_at_all
+    a_list_below_nothing_is_empty
+    what_was_removed_is_gone_and_can_be_put_again
+    of_many_puts_of_one_name_one_succeeds
+    many_threads_put_and_read_at_once
+    a_new_store_is_writable_and_has_no_strangers
 }
 
 fn name(text: &str) -> ObjectName {

@@ -127,8 +127,8 @@ impl SealedDraft {
 
     /// A file that holds what `base` does, but for what is put here and removed here.
     ///
-    /// New packs are put aside in `spool_folder`, in a file without a name, until the end. The `end` of the base
-    /// isn't taken over.
+    /// New packs are put aside in `spool_folder`, in a file without a name, until the end. The `end` of the
+    /// base isn't taken over.
     ///
     /// # Errors
     /// As [`SealedDraft::stream`], and of `spool_folder`.
@@ -169,17 +169,17 @@ impl SealedDraft {
     pub fn file_bytes(&self, end_bytes: u64) -> u64 {
         let members = self.members();
         let lengths = members.iter().map(|member| member.bytes).chain([end_bytes]);
-        lengths.map(|bytes| BLOCK_STEP + bytes.next_multiple_of(BLOCK_STEP)).sum::<u64>() + 2 * BLOCK_STEP
+        lengths.map(|bytes| BLOCK_STEP + padded(bytes)).sum::<u64>() + 2 * BLOCK_STEP
     }
 
     /// Writes all that isn't written yet and then `end`, and gives the file its name.
     ///
-    /// `progress` is told again and again how many bytes were written since it was told last, and must not use
-    /// the draft. Whatever comes of it, nothing can be put, removed or finished any more.
+    /// `progress` is told again and again how many bytes were written since it was told last, and must not
+    /// use the draft. Whatever comes of it, nothing can be put, removed or finished any more.
     ///
     /// # Errors
-    /// [`Error::NoPlace`] or [`Error::TooLarge`] if the members don't make up a sealed file, which begins with
-    /// GENESIS; [`Error::Occupied`], [`Error::NoRoom`], [`Error::PartSize`], [`Error::Denied`] or
+    /// [`Error::NoPlace`] if the members don't make up a sealed file, which begins with GENESIS;
+    /// [`Error::ReadOnly`] if it is finished, or a write failed before; [`Error::Occupied`], [`Error::NoRoom`], [`Error::PartSize`], [`Error::Denied`] or
     /// [`Error::Place`] of the target; [`Error::Short`] or [`Error::Io`] if a pack can't be read any more.
     /// Nothing of the target is left then, but for a stream, which isn't a sealed file without its end.
     pub fn finish(&self, end: &[u8], progress: &dyn Fn(u64)) -> Result<(), Error> {
@@ -653,7 +653,8 @@ mod tests {
                 }
                 assert_eq!(draft.file_bytes(length_of(END.1)), length_of(&expected));
                 let told = AtomicU64::new(0);
-                draft.finish(END.1, &|bytes| drop(told.fetch_add(bytes, Ordering::Relaxed))).unwrap();
+                let progress = |bytes| assert!(told.fetch_add(bytes, Ordering::Relaxed) < u64::MAX);
+                draft.finish(END.1, &progress).unwrap();
                 if spooled {
                     assert_eq!(told.into_inner(), length_of(&expected));
                 }
@@ -939,8 +940,10 @@ mod tests {
         for fail in fails {
             let draft = SealedDraft::stream(target()).unwrap();
             put(&draft, &[GENESIS, ("p/00/0", &[0; 200_000])]);
-            let Sink::Files(files) = &mut draft.lock().writer.sink else { panic!("it goes to files") };
-            files.sync = fail;
+            match &mut draft.lock().writer.sink {
+                Sink::Files(files) => files.sync = fail,
+                Sink::Stream(_) => panic!("it goes to files"),
+            }
             assert!(matches!(finish(&draft), Err(Error::Place { .. })));
             assert_eq!(names(&folder), ["x.strongroom"]);
         }
@@ -948,9 +951,9 @@ mod tests {
 
     #[test]
     fn parts_are_of_one_length_and_the_last_is_never_empty() {
-        // GENESIS, a pack, `end` and two blocks take 3,072 bytes beside the bytes of the pack.
+        // GENESIS, a pack, `end` and two blocks take 3,584 bytes beside the bytes of the pack.
         for (bytes, parts) in
-            [(1, 1), (65_536 - 3072, 1), (65_536 - 3071, 2), (131_072 - 3072, 2), (300_000, 5)]
+            [(1, 1), (65_536 - 3584, 1), (65_536 - 3583, 2), (131_072 - 3584, 2), (300_000, 5)]
         {
             let (folder, path) = new();
             write(Target::parts(&path, PART_BYTES_MIN), &[GENESIS, ("p/1", &vec![9; bytes])]);
@@ -996,7 +999,7 @@ mod tests {
         let (folder, path) = new();
         let refused = SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN - 1)).err();
         assert!(matches!(refused, Some(Error::PartSize { .. })));
-        let pack = vec![0; 65_536 * 999 - 3071];
+        let pack = vec![0; 65_536 * 999 - 3583];
         let draft = SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN)).unwrap();
         put(&draft, &[GENESIS, ("p/1", &pack)]);
         assert!(matches!(finish(&draft), Err(Error::PartSize { .. })));

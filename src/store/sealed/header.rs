@@ -12,7 +12,7 @@ pub(super) const BLOCK_STEP: u64 = 512;
 const NAME_BYTES_MAX: usize = 100;
 /// The longest member that 11 octal digits can tell of.
 pub(super) const MEMBER_BYTES_MAX: u64 = 0o777_7777_7777;
-/// The most members that a file has: 16 TiB of packs of 16 MiB, while what is kept of each of them in memory
+/// The most members that a file has: 8 TiB of packs of 8 MiB, while what is kept of each of them in memory
 /// stays below 512 MiB together.
 pub(super) const MEMBERS_MAX: u64 = 1 << 20;
 /// What the last member is called.
