@@ -322,12 +322,13 @@ class Parts:
         self.piece, self.size = sizes[0], sum(sizes)
 
     def read(self, at, size):
+        need(at + size <= self.size, "sealed file: cut off")
         out = []
         while size > 0:
             f = self.files[min(at // self.piece, len(self.files) - 1)]
             f.seek(at - self.files.index(f) * self.piece)
             data = f.read(min(size, self.piece - f.tell()))
-            need(data, "sealed file: cut off")
+            need(data, "sealed file: cut off while it is read")
             out.append(data)
             at, size = at + len(data), size - len(data)
         return b"".join(out)
@@ -381,7 +382,7 @@ class Sealed:
             counts[name[0]] = counts.get(name[0], 0) + 1
         rings = [n for n in self.members if n[0] == "r"]
         need(counts.get("k") == 1 and len(rings) == 2, "sealed file: not one slot table and two rings")
-        need(rings[0].endswith(".admin") and rings[1].endswith(".read"), "sealed file: not one ring of each kind")
+        need({n.rpartition(".")[2] for n in rings} == {"admin", "read"}, "sealed file: not one ring of each kind")
         need(list(self.members)[0].startswith("a/" + "0" * 16), "sealed file: GENESIS isn't first")
         # the `end`: count and digest; its signature once the log is read
         self.end = self.file.read(*self.members["end"])
@@ -1026,17 +1027,20 @@ def recovery_code(text):
     return code
 
 
-def recovery_code_file(text):
-    """The code alone; or the page with it, of which the line that is a code counts."""
-    try:
-        return recovery_code(text)
-    except Refused as e:
-        for line in text.splitlines():
-            try:
-                return recovery_code(line)
-            except Refused:
-                pass
-        raise e
+def by_lines(read, text):
+    """Files may hold the page around a code or a card: the lines that are one count."""
+    out, why = [], None
+    for line in text.splitlines():
+        try:
+            out.append(read(line))
+        except Newer:
+            raise
+        except Refused as e:
+            # the reason for a line that nearly is one is the more telling
+            why = e if why is None or "check" in str(e) else why
+    if not out:
+        raise why or Refused("an empty file in place of a code")
+    return out
 
 
 def card(text):
@@ -1339,7 +1343,7 @@ def unzstd(data, size, what):
     try:
         header = zstandard.get_frame_parameters(data)
         need(header.content_size == size and header.dict_id == 0, what + ": another frame than declared")
-        # a window isn't needed, as the whole block is decompressed at once
+        need(header.window_size <= 8 * MIB, what + ": a frame with too large a window")
         out = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError:
         raise Refused(what + ": a block that doesn't decompress")
@@ -1795,9 +1799,13 @@ def run(args):
     if args.key_file:
         secrets.key = key_file(read_file(args.key_file))
     if args.recovery_code_file:
-        secrets.code = recovery_code_file(utf8(read_file(args.recovery_code_file), "recovery code"))
+        text = utf8(read_file(args.recovery_code_file), "recovery code")
+        try:
+            secrets.code = recovery_code(text)
+        except Refused:
+            secrets.code = by_lines(recovery_code, text)[0]
     for path in args.card_file:
-        secrets.cards += tuple(card(line) for line in utf8(read_file(path), "card").splitlines() if line.strip())
+        secrets.cards += tuple(by_lines(card, utf8(read_file(path), "card")))
     for path in args.identity:
         secrets.seeds += tuple(identities(utf8(read_file(path), "identity")))
     if vault.store.sealed or args.command == "check":
