@@ -519,8 +519,8 @@ class Record:
             self.head = (f.take(16), f.num(8), f.take(32))
             need((self.head[1] == 0) == (self.head[2] == ZERO32), self.what + ": seq 0 has a zero digest")
         elif t == MESSAGE:
-            device = f.take(16)
-            self.messages = [(device, f.take(32)) for _ in range(f.count(32))]
+            self.device = f.take(16)
+            self.messages = [(self.device, f.take(32)) for _ in range(f.count(32))]
         elif t == SEEN:
             self.heads = read_heads(f)
         elif t in (FORGET, SUPERSEDE):
@@ -595,14 +595,19 @@ class Log:
         return out
 
     def fitting(self, places, seq, prev, authority):
-        """The records at a place that follow `prev`. What is damaged or isn't signed by the key in force is passed
-        over beside one that is."""
-        found = self.at(places, seq)
-        good = [r for r in found if signed("authority", authority, r.body, r.signature)]
-        need(good, found[0].what + ": the signature doesn't hold" if found else "the log has a gap")
-        for r in good:
-            need(r.vault == self.vault, r.what + ": another vault")
-            need(r.prev == prev, "the log is forked at %d" % seq)
+        """The records at a place that follow `prev`. What doesn't fit is passed over beside what does."""
+        good, why = [], Refused("the log has a gap at %d" % seq)
+        for r in self.at(places, seq):
+            if not signed("authority", authority, r.body, r.signature):
+                why = Refused(r.what + ": the signature doesn't hold")
+            elif r.vault != self.vault:
+                why = Refused(r.what + ": another vault")
+            elif r.prev != prev:
+                why = Refused("the log is forked at %d" % seq)
+            else:
+                good.append(r)
+        if not good:
+            raise why
         return good
 
     def settle(self, places, seq, fits):
@@ -642,8 +647,8 @@ class Log:
         elif t == PURGE:
             a = r.announced
             need(a < r.seq and self.records[a].type == FORGET, r.what + ": no FORGET announced it")
-        elif t == VOID:
-            need(r.loser != self.records[-1].digest, r.what + ": voids the record that it follows")
+        elif t == MESSAGE:
+            need(r.device in self.devices, r.what + ": an unknown device")
         for device, _ in r.messages:
             need(device in self.devices, r.what + ": a message to an unknown device")
         self.records.append(r)
@@ -749,8 +754,9 @@ class Vault:
                 self.chains[device.id] = self.chain(device)
             except Refused as e:
                 self.broken[device.id] = e
+        self.gone = []
         for record in self.log.records:
-            self.check_heads(record)
+            self.check_heads(record.heads)
         # section 17: listed names and what they are now
         self.current = {}
         for device, chain in self.chains.items():
@@ -819,18 +825,20 @@ class Vault:
                 return True
         return False
 
-    def check_heads(self, record):
-        """What an owner has seen and signed for must still be there, but for what a revocation ended."""
-        for device, seq, head in record.heads:
+    def check_heads(self, heads):
+        """What somebody has seen and signed for must still be there, but for what a revocation ended."""
+        for device, seq, head in heads:
             if seq == 0 or device in self.broken:
                 continue
-            chain = self.chains.get(device)
-            need(chain is not None, record.what + ": a head of an unknown device")
-            revoked = self.log.devices[device].revoked
+            who = "device %s: " % device.hex()
+            revoked = self.log.devices[device].revoked if device in self.log.devices else None
+            chain = self.chains.get(device, [])
             if revoked and seq > revoked[0]:
                 continue
-            need(seq <= len(chain), "device %s: header %d is missing" % (device.hex(), seq))
-            need(chain[seq - 1].digest == head or revoked, "device %s: forked at header %d" % (device.hex(), seq))
+            if seq > len(chain):
+                self.gone.append(who + "header %d was there and is gone: rolled back" % seq)
+            elif chain[seq - 1].digest != head and not revoked:
+                self.gone.append(who + "forked at header %d" % seq)
 
     def snapshots(self):
         """Those that people see, oldest first."""
@@ -851,6 +859,8 @@ class Vault:
         """All that must exist does, and is what its name says; in a sealed file there is nothing else."""
         for e in self.broken.values():
             raise e
+        for why in self.gone:
+            raise Refused(why)
         accounted, notes = set(), []
         for record in self.log.records:
             accounted.add(record.what)
@@ -862,13 +872,8 @@ class Vault:
             for device, full in record.messages:
                 name = "m/%s/%s" % (device.hex(), full.hex())
                 accounted.add(name)
-                try:
-                    data = get(self.store, name, full)
-                    vault, to, _, kind = pseal_header(data, name)
-                    need((vault, to, kind) == (self.vault, device, 4), name + ": another vault, device or kind")
-                except Missing:  # it may have been read; nobody but the device knows
-                    need(not self.store.sealed, name + ": missing")
-                    notes.append(name + ": gone, or read by its device")
+                vault, to, _, kind = pseal_header(get(self.store, name, full), name)
+                need((vault, to, kind) == (self.vault, device, 4), name + ": another vault, device or kind")
         for chain in self.chains.values():
             accounted.update(h.what for h in chain)
         for (device, _), now in self.current.items():
@@ -1001,7 +1006,7 @@ def bits(values):
 
 def key_file(data):
     what = "key file"
-    m = re.match(rb"strongroom-key-1:([a-z2-7]{56})\n\Z", data)
+    m = re.match(rb"strongroom-key-1:([a-z2-7]{56})(?:\r?\n)?\Z", data)
     need(m, what + ": not one of strongroom's")
     raw = base32(m.group(1).decode(), 35, what)
     need(hashlib.sha256(b"strongroom/key-file/1\0" + raw[:32]).digest()[:3] == raw[32:], what + ": its check is wrong")
@@ -1098,9 +1103,9 @@ def bech32(text, prefix):
 def identities(text):
     out = []
     for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            need(line.strip().startswith("AGE-SECRET-KEY-PQ-1"), "identity file: a line that isn't an identity")
-            seed = bech32(line.strip(), "AGE-SECRET-KEY-PQ-")
+        if line and not line.startswith("#"):
+            need(line.startswith("AGE-SECRET-KEY-PQ-1"), "identity file: a line that isn't an identity")
+            seed = bech32(line, "AGE-SECRET-KEY-PQ-")
             need(len(seed) == 32, "identity: another length")
             out.append(seed)
     need(out, "identity file: no identity in it")
@@ -1118,10 +1123,10 @@ class Secrets:
         return any(x for x in (self.passphrase, self.key, self.code, self.cards, self.seeds))
 
     def keks(self, slot, fingerprint):
-        if slot.kind in (1, 2) and self.passphrase is not None and (self.key is not None) == (slot.kind == 2):
+        if slot.kind in (1, 2) and self.passphrase is not None and (slot.kind == 1 or self.key is not None):
             out = stretch(self.passphrase, slot.salt, slot.m, slot.t, slot.p, self.expensive)
             return [out if slot.kind == 1 else kdf(out + self.key, b"", "joint", fingerprint)]
-        if slot.kind == 3 and self.key is not None and self.passphrase is None:
+        if slot.kind == 3 and self.key is not None:
             return [self.key]
         if slot.kind == 4 and self.code is not None:
             return [kdf(self.code, b"", "code", fingerprint)]
@@ -1815,15 +1820,24 @@ def run(args):
         files = size = 0
         for h in vault.snapshots():
             s = Snapshot(keys, h)
+            vault.check_heads(s.body.seen)
             if s.body.sender:
                 sealed_by(s.body.sender, s.body, vault.fingerprint)
             for _, e in s.walk():
                 if e.type == 1:
                     files, size = files + 1, size + sum(map(len, s.content(e)))
+        for why in vault.gone:
+            raise Refused(why)
         print("%d snapshots, %d files, %d bytes read and verified" % (len(vault.snapshots()), files, size))
     elif args.command == "list":
         for h in vault.snapshots():
-            b = Snapshot(keys, h).body
+            try:
+                b = Snapshot(keys, h).body
+            except Newer:
+                raise
+            except Refused as e:
+                vault.gone.append("snapshot %s: %s" % (h.id.hex()[:8], e))
+                continue
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(h.time // 10**9))
             by = ""
             if b.sender:
@@ -1851,6 +1865,8 @@ def run(args):
             r.run(path)
             if r.left_out:
                 print("note: %d pipes and devices left out" % r.left_out, file=sys.stderr)
+    for why in vault.gone:
+        raise Refused(why)
     for device, e in vault.broken.items():
         raise Refused("device %s: %s" % (device.hex(), e))
 

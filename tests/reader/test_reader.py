@@ -377,7 +377,7 @@ class Text(unittest.TestCase):
         with open(os.path.join(KEPT, "key"), "rb") as f:
             data = f.read()
         self.assertEqual(len(r.key_file(data)), 32)
-        for bad in (data[:-1], data + b"\n", data.upper(), data.replace(b"-1:", b"-2:"), data[:30] + b"a" + data[31:]):
+        for bad in (data[:-2], data + b"\n", b"\n" + data, data.upper(), data.replace(b"-1:", b"-2:"), data[:30] + b"a" + data[31:]):
             if bad != data:
                 self.assertRaises(r.Refused, r.key_file, bad)
 
