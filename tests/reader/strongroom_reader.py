@@ -149,6 +149,15 @@ def ed_point(data):
     return y < ED_P and y not in ED_SMALL
 
 
+def ed_key(data, what):
+    """A public key in a record: a point of the curve too."""
+    y = int.from_bytes(data, "little") & (2**255 - 1)
+    d = -121665 * pow(121666, -1, ED_P)
+    x2 = (y * y - 1) * pow(d * y * y + 1, -1, ED_P) % ED_P
+    need(ed_point(data) and pow(x2, (ED_P - 1) // 2, ED_P) == 1, what + ": an Ed25519 key that is refused")
+    return data
+
+
 def ed25519(key, message, signature):
     """Strict: no cofactor and S < L are the library's (OpenSSL's), the rest is ed_point."""
     if len(signature) != 64 or not ed_point(key) or not ed_point(signature[:32]):
@@ -501,11 +510,11 @@ class Record:
     def payload(self, f):
         t = self.type
         if t == GENESIS:
-            self.authority, _ = f.take(32), f.take(32)
+            self.authority, _ = ed_key(f.take(32), self.what), f.take(32)
         elif t == KEYS:
             self.generation, self.oldest, self.open, self.newest = (f.num(4) for _ in range(4))
             need(1 <= self.oldest <= self.open <= self.newest, self.what + ": epochs out of order")
-            self.authority = f.take(32)
+            self.authority = ed_key(f.take(32), self.what)
             self.epoch_key = xwing_public(f.take(1216), self.what)
             self.owners_key = xwing_public(f.take(1216), self.what)
             self.slots, self.read, self.admin = f.take(32), f.take(32), f.take(32)
@@ -513,7 +522,7 @@ class Record:
             self.messages = [(f.take(16), f.take(32)) for _ in range(f.count(48))]
             ascending([d for d, _ in self.messages], self.what)
         elif t == DEVICE_ADD:
-            self.device, self.key, self.kem = f.take(16), f.take(32), xwing_public(f.take(1216), self.what)
+            self.device, self.key, self.kem = f.take(16), ed_key(f.take(32), self.what), xwing_public(f.take(1216), self.what)
             self.messages = [(self.device, f.take(32))]
         elif t == DEVICE_REVOKE:
             self.head = (f.take(16), f.num(8), f.take(32))
@@ -928,7 +937,7 @@ class Slot:
         if not 1 <= self.kind <= 6 or self.role not in (1, 2):
             raise Newer("slot table: a slot of a newer strongroom")
         f.zeros(2)
-        self.id, self.log_key, self.ciphertext = f.take(16), f.take(32), f.take(1120)
+        self.id, self.log_key, self.ciphertext = f.take(16), ed_key(f.take(32), "slot table"), f.take(1120)
         self.wrap = f.take(176)
         between = f.at
         if self.kind in (1, 2):

@@ -72,6 +72,7 @@ class Vectors(unittest.TestCase):
             self.assertFalse(r.ed25519(*h(b, "public", "message", "signature")), b["what"])
         for b in blocks("ed25519-keys-refused.txt"):
             self.assertFalse(r.ed25519(h(b, "public")[0], b"", bytes(64)), b["what"])
+            self.assertRaises(r.Refused, r.ed_key, h(b, "public")[0], b["what"])
 
     def test_cseal(self):
         for b in blocks("cseal.txt"):
