@@ -95,7 +95,7 @@ pub struct SecretArgs {
     #[arg(long, value_name = "FILE", global = true)]
     pub card_file: Vec<PathBuf>,
 
-    /// File with your own key, as `age-keygen -pq` makes it; given for each file
+    /// File with your own key, as `age-keygen -pq` makes it, encrypted by `age -p` or not; given for each file
     #[arg(short, long, value_name = "FILE", global = true)]
     pub identity: Vec<PathBuf>,
 

@@ -111,6 +111,13 @@ impl Bench {
         fs::write(path, bytes).unwrap();
     }
 
+    /// A file that only this user can read.
+    pub fn write_secret(&self, below: &str, bytes: &[u8]) {
+        self.write(below, bytes);
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(self.path(below), private).unwrap();
+    }
+
     /// Where the sources are in a snapshot.
     pub fn inner(&self, below: &str) -> String {
         self.path(below).to_str().unwrap().to_owned()

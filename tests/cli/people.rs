@@ -131,9 +131,7 @@ fn names_files_and_kinds_are_checked_before_anything_changes() {
     }
     bench.keyed(&["slot", "add", "bob", "--recipient", "age1pq1nonsense"]).ends(2);
     bench.keyed(&["slot", "add", "bob", "--cards", "1/3", "--cards-out", "cards"]).ends(2);
-    bench.write("weak", b"password1\n");
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("weak"), private).unwrap();
+    bench.write_secret("weak", b"password1\n");
     bench.keyed(&["slot", "add", "bob", "--new-password-file", "weak"]).ends(26);
     for absent in ["second.key", "x", "y", "cards"] {
         assert!(!bench.path(absent).exists(), "{absent}");
@@ -163,9 +161,7 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
     let page = fs::read_to_string(bench.path(&one)).unwrap();
     let wrong = page.replacen("STRONGROOM-CARD-1:2", "STRONGROOM-CARD-1:3", 1);
     assert!(wrong != page);
-    bench.write("wrong", wrong.as_bytes());
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("wrong"), private).unwrap();
+    bench.write_secret("wrong", wrong.as_bytes());
     bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
     assert!(bench.path("cards/card-1-of-3.svg").exists());
 }
@@ -177,9 +173,8 @@ fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
     let bench = Bench::with_snapshots();
     let key = KemSecretKey::generate();
     let recipient = recipient::encode_recipient(&key.public());
-    bench.write("identity", format!("# a comment\n{}\n", *recipient::encode_identity(&key)).as_bytes());
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("identity"), private).unwrap();
+    bench
+        .write_secret("identity", format!("# a comment\n{}\n", *recipient::encode_identity(&key)).as_bytes());
     bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0).says(
         "auditor opens the vault by outside recipient: all snapshots of all devices, and changes nothing\n",
     );
@@ -195,6 +190,70 @@ fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
     // From then on the machine knows.
     bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(0);
     bench.run_with(&["slot", "list", "-i", "identity"], &home, b"").ends(0);
+}
+
+/// A file of `tests/vectors/age-passphrase.txt`, what is in it if it opens, written to `name` for this user alone.
+fn write_encrypted(bench: &Bench, case: &str, name: &str) -> Option<Vec<u8>> {
+    let vectors = include_str!("../vectors/age-passphrase.txt");
+    let (_, case) = vectors.split_once(&format!("case = {case}\n")).unwrap();
+    let bytes = |field: &str| {
+        let line = case.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(field));
+        line.map(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap())
+    };
+    bench.write_secret(name, &bytes("file = ").unwrap());
+    bytes("plaintext = ")
+}
+
+#[test]
+fn an_identity_that_age_encrypted_opens_by_the_passphrase_that_is_asked_for() {
+    use strongroom::crypto::recipient;
+    let bench = Bench::with_snapshots();
+    let plain = write_encrypted(&bench, "age 1.1.1, armored", "id.age").unwrap();
+    let key = recipient::decode_identity_file(&plain).unwrap().pop().unwrap();
+    let recipient = recipient::encode_recipient(&key.public());
+    bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0);
+
+    let test = ["slot", "test", "-i", "id.age"];
+    let answer = |passphrase: &str| {
+        let mut terminal = bench.at_terminal(&test, &[]);
+        terminal.sees("Passphrase for the identity file id.age: ");
+        terminal.types(passphrase);
+        terminal.ends()
+    };
+    let (said, code) = answer("correct horse battery staple");
+    assert_eq!(bench.normal(said.trim()), "this outside recipient opens slot ID as reader");
+    assert_eq!(code, 0);
+    let (said, code) = answer("correct horse battery stable");
+    assert!(said.contains("error: id.age: the passphrase does not open it\r\n"), "{said}");
+    assert!(said.contains("hint: it is the one that `age -p` asked for, not one of a vault"), "{said}");
+    assert_eq!(code, 12);
+    // The vault's passphrase is another one, and nobody is asked where nobody is.
+    bench.write_secret("password", b"correct horse battery staple\n");
+    for args in [&test[..], &["slot", "test", "-i", "id.age", "--password-file", "password"]] {
+        bench.run(args).ends(2).complains(
+            "error: id.age is encrypted, and there is no terminal to ask for its passphrase at\n  \
+             hint: decrypt it with `age -d`; a shell's `-i <(age -d FILE)` leaves no copy of it\n",
+        );
+    }
+}
+
+#[test]
+fn an_encrypted_file_that_no_passphrase_opens_is_refused_before_any_is_asked_for() {
+    let bench = Bench::with_vault();
+    for (case, code, error) in [
+        (
+            "a work factor of 21",
+            26,
+            "to try a passphrase on it would take more than 2^20 steps of scrypt, the most allowed",
+        ),
+        ("CCTV hybrid", 2, "it is encrypted to somebody's key, not with a passphrase"),
+        ("a version as long", 2, "it is encrypted in a later version of age's format"),
+        ("cut off in the MAC", 2, "it is not a file as age encrypts it with a passphrase"),
+    ] {
+        write_encrypted(&bench, case, "id.age");
+        let run = bench.run(&["slot", "test", "-i", "id.age"]).ends(code);
+        assert!(run.err.starts_with(&format!("error: id.age: {error}\n  hint: ")), "{}", run.err);
+    }
 }
 
 #[test]
