@@ -1,6 +1,8 @@
 //! `slot`, `device`, `rotate`, `reencrypt`: people and machines that come and go.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use crate::bench::Bench;
 
@@ -254,6 +256,31 @@ fn an_encrypted_file_that_no_passphrase_opens_is_refused_before_any_is_asked_for
         let run = bench.run(&["slot", "test", "-i", "id.age"]).ends(code);
         assert!(run.err.starts_with(&format!("error: id.age: {error}\n  hint: ")), "{}", run.err);
     }
+}
+
+/// Has the `age-keygen` of this machine make a key in `file`, and returns its recipient; why not, if there is
+/// none that makes hybrid keys.
+fn age_keygen(file: &Path) -> Result<String, String> {
+    let run = |args: &[&str]| {
+        let output = Command::new("age-keygen").args(args).arg(file).output();
+        let output = output.map_err(|error| format!("age-keygen: {error}"))?;
+        let said = |text: &[u8]| String::from_utf8_lossy(text).trim().to_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+    };
+    run(&["-pq", "-o"])?;
+    run(&["-y"])
+}
+
+#[test]
+fn a_key_that_the_real_age_keygen_makes_is_a_way_in() {
+    let bench = Bench::with_snapshots();
+    let recipient = match age_keygen(&bench.path("id")) {
+        Ok(recipient) => recipient,
+        Err(reason) => return println!("skipped: no age-keygen that knows -pq: {reason}"),
+    };
+    bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0);
+    bench.run(&["slot", "test", "-i", "id"]).ends(0).says("this outside recipient opens slot ID as reader\n");
+    bench.run(&["restore", "latest", "--target", "out", "-i", "id"]).ends(0);
 }
 
 #[test]
