@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
+use crate::cli::powers::Powers;
 use crate::cli::secrets;
 use crate::cli::terminal;
 use crate::crypto::kdf::Argon2Settings;
@@ -138,9 +139,18 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
         .map_err(|error| half_made(&error))?;
     machine.remember(&store.place(), &fingerprint)?;
 
-    let made =
-        Made { place: &store.place(), fingerprint, name: &name, device: &device, way: &way, code: &code };
+    let powers = Powers::over(&*store);
+    let made = Made {
+        place: &store.place(),
+        fingerprint,
+        name: &name,
+        device: &device,
+        way: &way,
+        code: &code,
+        powers,
+    };
     made.tell(context, new_key_file.as_ref().map(|(path, _)| path.as_path()))?;
+    powers.tell(context);
     Ok(fingerprint)
 }
 
@@ -265,6 +275,7 @@ struct Made<'a> {
     device: &'a DeviceKeys,
     way: &'a Way,
     code: &'a Code,
+    powers: Powers,
 }
 
 impl Made<'_> {
@@ -301,6 +312,8 @@ impl Made<'_> {
                 "slots": self.ways(),
                 "key_file_created": new_key_file.map(shown),
                 "recovery_code_file": code_file,
+                "can_remove": self.powers.all().remove,
+                "can_overwrite": self.powers.all().overwrite,
             }));
         }
         let place = printable(self.place.as_bytes());

@@ -25,6 +25,7 @@ mod log;
 mod ls;
 mod man;
 mod new_way;
+mod powers;
 mod recover;
 mod recovery_kit;
 mod restore;

@@ -7,6 +7,7 @@
 mod faulty;
 mod local;
 mod memory;
+mod rights;
 pub mod state;
 
 use std::error;
@@ -25,6 +26,7 @@ pub use faulty::Kind;
 pub use local::Local;
 pub use memory::Memory;
 pub use memory::State;
+pub use rights::Rights;
 
 /// One object of a listing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -88,6 +90,15 @@ pub trait Store: Send + Sync {
     /// [`Error::ReadOnly`] or [`Error::Denied`]. That there is none promises nothing.
     fn writable(&self) -> Result<(), Error>;
 
+    /// What could be done to an object that is there with the access that this program has, asked without
+    /// doing it; nothing where only trying would tell.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if the object isn't there.
+    fn rights(&self, _name: &ObjectName) -> Result<Rights, Error> {
+        Ok(Rights::default())
+    }
+
     /// How many things lie here that are neither objects nor what an interrupted put left behind.
     ///
     /// # Errors
@@ -132,6 +143,9 @@ macro_rules! store_by_pointer {
             }
             fn writable(&self) -> Result<(), Error> {
                 (**self).writable()
+            }
+            fn rights(&self, name: &ObjectName) -> Result<Rights, Error> {
+                (**self).rights(name)
             }
             fn strangers(&self) -> Result<u64, Error> {
                 (**self).strangers()

@@ -8,6 +8,10 @@ const MADE: &str = "vault        DIR/vault\nfingerprint  WORDS\n             FIN
     move it away\n  - a copy of the new key file key\n  - the fingerprint, to know this vault again\n\nThis machine can \
     now add snapshots to the vault, and can't read them: strongroom backup PATH\n";
 
+/// What the maker of a vault in a folder of his own is told.
+const NOTE: &str = "note: this machine can delete and overwrite what the vault holds, and so can whoever takes it over: \
+    `strongroom verify` shows it, nothing undoes it. Where the storage allows it, give the machine access that only adds\n";
+
 /// Replaces the twelve words.
 fn without_words(text: &str) -> String {
     text.lines()
@@ -21,7 +25,8 @@ fn without_words(text: &str) -> String {
 #[test]
 fn a_vault_is_made_and_all_is_said() {
     let bench = Bench::new();
-    let run = bench.run(&["init", "--key-file", "key", "--recovery-code-out", "code"]).ends(0).complains("");
+    let run =
+        bench.run(&["init", "--key-file", "key", "--recovery-code-out", "code"]).ends(0).complains(NOTE);
     assert_eq!(without_words(&run.out), MADE);
     for file in ["key", "code"] {
         let mode = bench.path(file).metadata().unwrap().permissions().mode();
@@ -53,7 +58,7 @@ fn an_existing_key_file_is_used_and_stays_as_it_is() {
     let run = bench.run(&args).ends(0);
     assert_eq!(
         run.err,
-        "warning: there is no recovery code: whoever loses the only way in loses everything\n"
+        format!("warning: there is no recovery code: whoever loses the only way in loses everything\n{NOTE}")
     );
     assert!(run.out.contains("ways in      key file\n"), "{}", run.out);
     assert_eq!(std::fs::read(bench.path("key")).unwrap(), before);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bench::Bench;
+use crate::bench::set_mode;
 
 /// With a vault, and a reader called anna whose key file is `anna.key`.
 fn with_reader() -> Bench {
@@ -185,8 +186,7 @@ fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
     let home = [("HOME", stranger.to_str().unwrap())];
     let run = bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(26);
     assert!(run.err.contains("hint: give --fingerprint"), "{}", run.err);
-    let status = bench.run(&["status", "--json"]).ends(0).json();
-    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+    let fingerprint = fingerprint(&bench);
     let args = ["snapshots", "--identity", "identity", "--fingerprint", &fingerprint];
     bench.run_with(&args, &home, b"").ends(0);
     // From then on the machine knows.
@@ -283,6 +283,73 @@ fn a_key_that_the_real_age_keygen_makes_is_a_way_in() {
     bench.run(&["restore", "latest", "--target", "out", "-i", "id"]).ends(0);
 }
 
+/// What a machine is told that can change `what` behind strongroom's back.
+fn note(can: &str, what: &str) -> String {
+    format!(
+        "note: this machine can {can} {what}, and so can whoever takes it over: `strongroom verify` shows it, nothing \
+         undoes it. Where the storage allows it, give the machine access that only adds\n"
+    )
+}
+
+#[test]
+fn a_machine_that_joins_is_told_if_it_could_delete_and_overwrite() {
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    let all = note("delete and overwrite", "what the vault holds");
+    let home = |name: &str| {
+        fs::create_dir(bench.path(name)).unwrap();
+        bench.path(name).to_str().unwrap().to_owned()
+    };
+    let (laptop, desk) = (home("laptop"), home("desk"));
+    let ask = ["device", "request", "--name", "laptop", "--fingerprint", &fingerprint];
+    bench.run_with(&ask, &[("HOME", &laptop)], b"").ends(0).complains(&all);
+    let asked = bench.run_with(&[&ask[..], &["--json"]].concat(), &[("HOME", &laptop)], b"").ends(0).json();
+    assert_eq!((&asked[0]["can_remove"], &asked[0]["can_overwrite"]), (&true.into(), &true.into()));
+    let environment = [("HOME", desk.as_str()), ("STRONGROOM_KEY_FILE", "key")];
+    bench.run_with(&["device", "add", "--name", "desk"], &environment, b"").ends(0).complains(&all);
+}
+
+#[test]
+fn another_user_is_told_what_modes_and_sticky_folders_let_him_do() {
+    const USER: u32 = 54_321;
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root can run the program as another user");
+    }
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    let modes = |folder: &str, folder_mode: u32, file_mode: u32| {
+        let mut waiting = vec![bench.path(folder)];
+        while let Some(path) = waiting.pop() {
+            set_mode(&path, if path.is_dir() { folder_mode } else { file_mode });
+            let below = fs::read_dir(&path).into_iter().flatten();
+            waiting.extend(below.map(|entry| entry.unwrap().path()));
+        }
+    };
+    modes("vault", 0o755, 0o644);
+    // Others may ask to be taken in, and take away nothing but what is theirs.
+    for folder in ["vault/q", "vault/2/q"] {
+        fs::create_dir(bench.path(folder)).unwrap();
+        set_mode(&bench.path(folder), 0o1777);
+    }
+    let ask = ["device", "request", "--fingerprint", &fingerprint];
+    let held = "what the vault holds";
+    for (folder_mode, file_mode, can, what) in [
+        (0o755, 0o644, "delete and overwrite", "what it adds"),
+        (0o1777, 0o644, "delete and overwrite", "what it adds"),
+        (0o755, 0o666, "overwrite", held),
+        (0o1777, 0o666, "overwrite", held),
+        (0o777, 0o644, "delete and overwrite", held),
+    ] {
+        modes("vault/s", folder_mode, file_mode);
+        bench.run_as(USER, "other", &ask).ends(0).complains(&note(can, what));
+    }
+}
+
+/// The vault's fingerprint, as an owner would tell it.
+fn fingerprint(bench: &Bench) -> String {
+    bench.run(&["status", "--json"]).ends(0).json()[0]["fingerprint"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
     let bench = Bench::with_snapshots();
@@ -291,8 +358,7 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
     let home = [("HOME", laptop.to_str().unwrap())];
     let run = bench.run_with(&["device", "request"], &home, b"").ends(26);
     assert!(run.err.contains("nobody can be asked whether it is the right one"), "{}", run.err);
-    let status = bench.run(&["status", "--json"]).ends(0).json();
-    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+    let fingerprint = fingerprint(&bench);
 
     let ask = ["device", "request", "--name", "anna's laptop", "--fingerprint", &fingerprint, "--json"];
     let asked = bench.run_with(&ask, &home, b"").ends(0).json();
