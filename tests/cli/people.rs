@@ -397,6 +397,51 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
 }
 
 #[test]
+fn a_machine_that_asked_to_join_follows_the_log_that_it_saw_then() {
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    fs::create_dir(bench.path("laptop")).unwrap();
+    let home = [("HOME", bench.path("laptop").to_str().unwrap().to_owned())];
+    let home = home.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let copy = |from: &str, to: &str| {
+        let _ = fs::remove_dir_all(bench.path(to));
+        let (from, to) = (bench.path(from), bench.path(to));
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    let add = |label: &str| {
+        let file = format!("{label}.key");
+        bench.keyed(&["slot", "add", label, "--new-key-file", &file]).ends(0);
+    };
+    // The log as it was before anna came, with anna in it, and one that has bob in her place.
+    copy("vault", "older");
+    add("anna");
+    copy("vault", "newer");
+    let ask = ["device", "request", "--fingerprint", &fingerprint];
+    bench.run_with(&ask, &home, b"").ends(0);
+
+    let refuses = |error: &str| {
+        for args in [&["backup", "source"][..], &["device", "request"], &ask] {
+            let run = bench.run_with(args, &home, b"").ends(21);
+            assert!(run.err.starts_with(&format!("error: {error}")), "{args:?}: {}", run.err);
+        }
+    };
+    copy("older", "vault");
+    refuses("the vault was rolled back: its log ends at record 2, this machine has seen record 3");
+    let second = bench.path("second");
+    fs::create_dir(&second).unwrap();
+    let owner = [("HOME", second.to_str().unwrap()), ("STRONGROOM_KEY_FILE", "key")];
+    bench.run_with(&["slot", "add", "bob", "--new-key-file", "bob.key"], &owner, b"").ends(0);
+    refuses("the vault's history was forked: record 3 of its log is not the one that this machine has seen");
+    copy("newer", "vault");
+    let early = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(
+        early.err.starts_with("error: an owner has not approved this device yet (ID)\n"),
+        "{}",
+        early.err
+    );
+}
+
+#[test]
 fn a_machine_set_back_to_an_older_state_stops_until_an_owner_says_where_it_was() {
     let bench = Bench::with_snapshots();
     let name = bench.keyed(&["device", "list", "--json"]).ends(0).json()[0]["name"].clone();
