@@ -427,7 +427,7 @@ pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
 /// passphrase is asked for.
 ///
 /// # Errors
-/// If one isn't there, others can read or change it, or it holds no identity; as [`decrypt_identity_file`].
+/// If one isn't there, others can read or change it, it holds no identity, or it is encrypted and doesn't open.
 pub fn read_identities(files: &[PathBuf]) -> Result<Vec<KemSecretKey>, Failure> {
     let mut identities = Vec::new();
     for path in files {

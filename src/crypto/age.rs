@@ -150,8 +150,8 @@ impl EncryptedFile {
         })
     }
 
-    /// Decrypts the file. It takes as long and as much memory as its author chose, up to a second or so
-    /// and 256 MiB as age writes it.
+    /// Decrypts the file. It takes the time and the memory that its author chose: as age writes it, a second
+    /// or so and 256 MiB; [`WORK_FACTOR_MAX`] is the bound.
     ///
     /// # Errors
     /// [`Error::Memory`], [`Error::WrongPassphrase`], or [`Error::Damaged`]: nothing of the file is returned
