@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::cli::args::parse_receipt;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
@@ -63,6 +64,10 @@ struct RequestArgs {
     /// [default: its host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+
+    /// A receipt that a backup printed: the vault must hold that state or a later one
+    #[arg(long, value_name = "RECEIPT", value_parser = parse_receipt)]
+    expect: Vec<Receipt>,
 }
 
 #[derive(Args)]
@@ -146,10 +151,26 @@ fn pin(keys: &DeviceKeys, locked: &LockedVault, state: &StateDir) -> Result<(), 
     }
 }
 
+/// Holds a vault that this machine sees for the first time against what another one has seen of it, before
+/// anything of it is believed.
+fn check_receipts(locked: &LockedVault, receipts: &[Receipt]) -> Result<(), Failure> {
+    let vault = locked.log().fingerprint().vault_id();
+    for receipt in receipts {
+        if receipt.vault != vault {
+            return Err(Failure::new(Exit::History, "the receipt was given by another vault").hint(
+                "look whether `--vault` names the right place, and whether the receipt is this vault's",
+            ));
+        }
+        receipt.check(locked)?;
+    }
+    Ok(())
+}
+
 fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
     let (locked, pins) = context.locked()?;
+    check_receipts(&locked, &args.expect)?;
     context.confirm_vault(&locked, pins.is_some())?;
     let keys = own_keys(context, &locked)?;
     let fingerprint = locked.log().fingerprint();

@@ -442,6 +442,49 @@ fn a_machine_that_asked_to_join_follows_the_log_that_it_saw_then() {
 }
 
 #[test]
+fn a_machine_that_joins_with_a_receipt_refuses_an_older_vault_before_it_pins_anything() {
+    let bench = Bench::with_vault();
+    let fingerprint = fingerprint(&bench);
+    bench.write("source/a", b"a");
+    let backup = |place: &str| {
+        let args = ["-r", &bench.inner(place), "backup", "source", "--json"];
+        let summary = bench.run(&args).ends(0).json().pop().unwrap();
+        summary["receipt"].as_str().unwrap().to_owned()
+    };
+    let first = backup("vault");
+    let copied = Command::new("cp").arg("-a").args([bench.path("vault"), bench.path("older")]).status();
+    assert!(copied.unwrap().success());
+    bench.write("source/b", b"b");
+    let second = backup("vault");
+    let other = ["-r", &bench.inner("other"), "init", "--key-file", "key", "--without-recovery-code"];
+    bench.run(&other).ends(0);
+    let foreign = backup("other");
+
+    fs::create_dir(bench.path("laptop")).unwrap();
+    let laptop = bench.path("laptop");
+    let ask = |place: &str, receipts: &[&str]| {
+        let place = bench.inner(place);
+        let mut args = vec!["-r", &place, "device", "request", "--fingerprint", &fingerprint];
+        args.extend(receipts.iter().flat_map(|receipt| ["--expect", receipt]));
+        bench.run_with(&args, &[("HOME", laptop.to_str().unwrap())], b"")
+    };
+    let run = ask("older", &[&first, &second]).ends(21).says("");
+    let error =
+        "error: the vault was rolled back: snapshot 2 of device ID, which the receipt names, is gone\n";
+    assert!(run.err.starts_with(error), "{}", run.err);
+    ask("vault", &[&foreign]).ends(21).complains(
+        "error: the receipt was given by another vault\n  \
+         hint: look whether `--vault` names the right place, and whether the receipt is this vault's\n",
+    );
+    assert!(ask("vault", &["strongroom1:nonsense"]).ends(2).err.contains("this is no receipt"));
+    // Nothing was remembered and nobody asked to be taken in.
+    assert_eq!(crate::bench::tree(&laptop), []);
+    assert!(!bench.path("older/q").exists() && !bench.path("vault/q").exists());
+    ask("vault", &[&first, &second]).ends(0);
+    assert!(bench.path("vault/q").exists());
+}
+
+#[test]
 fn a_machine_set_back_to_an_older_state_stops_until_an_owner_says_where_it_was() {
     let bench = Bench::with_snapshots();
     let name = bench.keyed(&["device", "list", "--json"]).ends(0).json()[0]["name"].clone();
