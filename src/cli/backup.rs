@@ -295,6 +295,7 @@ fn first_run(context: &Context, args: &BackupArgs, missing: Failure) -> Result<D
     if !terminal::is_there() || context.output.json || args.dry_run {
         return Err(missing);
     }
+    init::check_unknown(context, &args.new)?;
     let place = printable(context.place()?.as_os_str().as_bytes());
     if !terminal::ask_yes(&format!("There is no vault yet in {place}. Make one now?"))? {
         return Err(missing);

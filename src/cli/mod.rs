@@ -26,6 +26,7 @@ mod ls;
 mod man;
 mod new_way;
 mod open_file;
+mod powers;
 mod recover;
 mod recovery_kit;
 mod restore;
