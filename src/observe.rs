@@ -55,6 +55,10 @@ pub enum Phase {
     Committing,
     /// Sealing objects anew under the newest keys.
     Reencrypting,
+    /// Reading, packing and storing files, into a sealed file.
+    Sealing,
+    /// Writing out a sealed file that takes the place of an older one.
+    Writing,
 }
 
 /// Receives [`Event`]s, from several threads.

@@ -130,7 +130,7 @@ pub struct BackupArgs {
 
 /// What is left out. Patterns have the syntax of .gitignore; a .strongroomignore in a folder holds for
 /// what is below it.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ExcludeArgs {
     /// Leave out what matches
     #[arg(short, long, value_name = "PATTERN")]

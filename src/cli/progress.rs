@@ -419,6 +419,8 @@ fn words(phase: Phase) -> &'static str {
         Phase::Reading => "reading",
         Phase::Committing => "committing",
         Phase::Reencrypting => "re-encrypting",
+        Phase::Sealing => "sealing",
+        Phase::Writing => "writing",
     }
 }
 

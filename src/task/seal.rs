@@ -225,10 +225,13 @@ fn finish(
     authority: &SigningKey,
     observer: &dyn Observer,
 ) -> Result<u64, Error> {
-    observer.event(&Event::Phase(Phase::Committing));
     let end = end::encode(fingerprint.vault_id(), &draft.members(), authority);
     let file_bytes = draft.file_bytes(end.len() as u64);
-    draft.finish(&end, &|_| {}).map_err(error::Error::from)?;
+    observer.event(&Event::Phase(Phase::Writing));
+    observer.event(&Event::Total { items: 0, bytes: file_bytes });
+    draft
+        .finish(&end, &|bytes| observer.event(&Event::Progress { items: 0, bytes }))
+        .map_err(error::Error::from)?;
     Ok(file_bytes)
 }
 

@@ -168,7 +168,8 @@ pub fn backup(
 ) -> Result<Summary, Error> {
     let sources = load_sources(&input)?;
     let job = job(vault, &sources, &input, options);
-    observer.event(&Event::Phase(Phase::BackingUp));
+    let phase = if options.sealing.is_some() { Phase::Sealing } else { Phase::BackingUp };
+    observer.event(&Event::Phase(phase));
     let caches = Caches::new(observer);
     if options.paranoid {
         vault.check_whole();
