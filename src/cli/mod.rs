@@ -16,6 +16,7 @@ mod completions;
 mod device;
 mod diff;
 mod dump;
+mod export;
 mod find;
 mod html;
 mod incident;
@@ -101,6 +102,7 @@ enum Command {
     Dump(dump::DumpArgs),
     #[command(visible_alias = "extract")]
     Restore(restore::RestoreArgs),
+    Export(export::ExportArgs),
     #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
@@ -164,6 +166,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(&context, &args),
         Command::Dump(args) => dump::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
+        Command::Export(args) => export::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
@@ -247,9 +250,7 @@ fn meant(word: &str) -> Option<&'static str> {
         "repair" | "rebuild-index" => {
             "`strongroom verify --read-all` finds what is damaged; what is whole can always be restored"
         }
-        "export-tar" | "export" => {
-            "`strongroom restore SNAPSHOT --target DIR` takes out a tree, `dump` one file"
-        }
+        "export-tar" => "`strongroom export SNAPSHOT` writes a tar archive",
         "repo-create" | "rcreate" | "rinit" => "a new vault is made by `strongroom init`",
         "rlist" => "`strongroom snapshots` lists the snapshots of a vault",
         "-p" | "--password" | "--passphrase" => {
