@@ -7,6 +7,7 @@
 //! Source: Linux, `include/uapi/linux/posix_acl_xattr.h`; POSIX 1003.1e draft 17, §23.3, for the text.
 
 use crate::codec::Reader;
+use crate::codec::Writer;
 
 /// The version of the kernel's form.
 const VERSION: u32 = 2;
@@ -45,6 +46,62 @@ pub fn to_text(bytes: &[u8]) -> Option<String> {
     Some(lines.join(","))
 }
 
+/// Whose number is wanted for a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// A user's.
+    User,
+    /// A group's.
+    Group,
+}
+
+/// The kernel's form of the text of an access list; none if it isn't one.
+///
+/// Lines end with commas or newlines. A name is looked up with `number`, unless the line ends in a
+/// number as `star` writes it: `user:anna:rwx:1234`.
+#[must_use]
+pub fn from_text(text: &str, number: impl Fn(Whom, &str) -> Option<u32>) -> Option<Vec<u8>> {
+    let lines = text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
+    let mut entries = lines.map(|line| parse_line(line, &number)).collect::<Option<Vec<_>>>()?;
+    // The kernel takes them in this order alone.
+    entries.sort_unstable();
+    let mut bytes = Writer::new();
+    bytes.u32(VERSION);
+    for (tag, id, permissions) in entries {
+        bytes.u16(tag).u16(permissions).u32(id);
+    }
+    Some(bytes.finish())
+}
+
+/// Whether a list in the kernel's form says no more than a file's permissions do.
+#[must_use]
+pub fn is_minimal(bytes: &[u8]) -> bool {
+    bytes.len() <= 4 + 3 * 8
+}
+
+/// Tag, number and permissions of one line.
+fn parse_line(line: &str, number: impl Fn(Whom, &str) -> Option<u32>) -> Option<(u16, u32, u16)> {
+    let mut fields = line.split(':');
+    let (kind, name, permissions) = (fields.next()?, fields.next()?, fields.next()?);
+    let told = fields.next().and_then(|id| id.parse().ok());
+    let find = |whom| told.or_else(|| name.parse().ok()).or_else(|| number(whom, name));
+    let (tag, id) = match (kind, name) {
+        ("user" | "u", "") => (tag::OWNER, u32::MAX),
+        ("user" | "u", _) => (tag::USER, find(Whom::User)?),
+        ("group" | "g", "") => (tag::OWNING_GROUP, u32::MAX),
+        ("group" | "g", _) => (tag::GROUP, find(Whom::Group)?),
+        ("mask" | "m", "") => (tag::MASK, u32::MAX),
+        ("other" | "o", "") => (tag::OTHER, u32::MAX),
+        _ => return None,
+    };
+    Some((tag, id, parse_permissions(permissions)?))
+}
+
+/// Reads `rwx`, with a hyphen for what isn't permitted.
+fn parse_permissions(text: &str) -> Option<u16> {
+    (0..=7).find(|permissions| permission_text(*permissions).as_deref() == Some(text))
+}
+
 /// `rwx`, with a hyphen for what isn't permitted.
 fn permission_text(permissions: u16) -> Option<String> {
     let letter = |bit, letter| if permissions & bit == 0 { '-' } else { letter };
@@ -73,6 +130,21 @@ mod tests {
     #[test]
     fn each_entry_has_its_text() {
         assert_eq!(to_text(&bytes()).as_deref(), Some(TEXT));
+    }
+
+    #[test]
+    fn a_text_is_read_back_whatever_its_order_and_its_names() {
+        let nobody = |_, _: &str| None;
+        assert_eq!(from_text(TEXT, nobody), Some(bytes()));
+        let mixed = "other::---\nmask::rwx\ngroup:staff:-w-\nuser:anna:r-x:1234\nuser::rw-\ngroup::r--\n";
+        let named = |whom, name: &str| (whom == Whom::Group && name == "staff").then_some(7);
+        assert_eq!(from_text(mixed, named), Some(bytes()));
+        assert_eq!(from_text(mixed, nobody), None, "nobody knows the group");
+        for refused in ["user", "user::", "user::rwxr", "user::wr-", "mask:7:rwx", "who::rwx"] {
+            assert_eq!(from_text(refused, nobody), None, "{refused}");
+        }
+        let short = from_text("user::rw-,group::r--,other::---", nobody).unwrap();
+        assert!(is_minimal(&short) && !is_minimal(&bytes()));
     }
 
     #[test]

@@ -20,7 +20,9 @@ use tar::Header;
 use crate::tree::entry::DataRun;
 use crate::tree::entry::Entry;
 use crate::tree::entry::EntryKind;
+use crate::tree::tar::ACCESS_LISTS;
 use crate::tree::tar::BLOCK_BYTES;
+use crate::tree::tar::LARGE_NUMBER_MAX;
 use crate::tree::tar::ZEROS;
 use crate::tree::tar::acl;
 use crate::tree::tar::keyword;
@@ -40,15 +42,6 @@ const OWNER_BYTES_MAX: usize = 31;
 
 /// The largest number of seven octal digits: owners and devices.
 const SMALL_NUMBER_MAX: u32 = 0o777_7777;
-
-/// The largest number of eleven octal digits: sizes and times.
-const LARGE_NUMBER_MAX: u64 = 0o777_7777_7777;
-
-/// The attributes that are access lists, and the keywords of their texts.
-const ACCESS_LISTS: [(&[u8], &[u8]); 2] = [
-    (b"system.posix_acl_access", keyword::ACCESS_LIST),
-    (b"system.posix_acl_default", keyword::DEFAULT_LIST),
-];
 
 /// Writes an archive, entry by entry, each with its content behind it.
 ///
