@@ -252,7 +252,7 @@ mod tests {
         add(&mut collected, "folder", directory()).unwrap();
         let link = |collected: &mut Collected, at: &str, target: &str| {
             let linked = collected.link(&path(at), &path(target), |_| [7; 16]);
-            linked.map(Entry::clone).map_err(|error| error.to_string())
+            linked.cloned().map_err(|error| error.to_string())
         };
         let two = link(&mut collected, "two", "a/one").unwrap();
         let three = link(&mut collected, "three", "two").unwrap();

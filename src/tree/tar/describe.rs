@@ -81,31 +81,20 @@ pub(super) struct Described<'h> {
 impl<'h> Described<'h> {
     /// Records of the member itself go before those `for_all`; one without a value takes them away.
     pub(super) fn new(header: &'h Header, before: Before, for_all: &[Record]) -> Result<Self, Error> {
-        let mut records = before.records.unwrap_or_default();
-        let repeated = repeated(&records);
-        let others = for_all.iter().filter(|(keyword, _)| value(&records, keyword).is_none());
-        let others: Vec<Record> = others.cloned().collect();
-        records.extend(others);
-        // An attribute's value may be empty.
-        records.retain(|(keyword, value)| !value.is_empty() || keyword.starts_with(keyword::XATTR));
-
+        let told = before.records.unwrap_or_default();
+        let repeated = repeated(&told);
+        let records = effective(told, for_all);
         let name = value(&records, keyword::SPARSE_NAME).or_else(|| value(&records, keyword::PATH));
         let target = value(&records, keyword::LINK_PATH);
-        let doubled = match (&name, &before.name, &target, &before.target) {
+        let doubled = match (name, &before.name, target, &before.target) {
             (Some(_), Some(_), ..) => Some(keyword::PATH),
             (_, _, Some(_), Some(_)) => Some(keyword::LINK_PATH),
             _ => None,
         };
-        let name = name.map(<[u8]>::to_vec).or(before.name);
-        let target = target.map(<[u8]>::to_vec).or(before.target);
-        let described = Self {
-            header,
-            name: name.unwrap_or_else(|| header.path_bytes().into_owned()).into(),
-            target: target
-                .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned())
-                .into(),
-            records,
-        };
+        let in_header = header.link_name_bytes().unwrap_or_default();
+        let target = target.or(before.target.as_deref()).unwrap_or(&in_header).into();
+        let name = name.or(before.name.as_deref()).unwrap_or(&header.path_bytes()).into();
+        let described = Self { header, name, target, records };
         match repeated.or_else(|| doubled.map(Into::into)) {
             None => Ok(described),
             Some(keyword) => Err(described.refused(Why::Record(keyword))),
@@ -351,6 +340,16 @@ fn number(whom: Whom, name: &str) -> Option<u32> {
 
 fn is_keepable(name: &str) -> bool {
     name.len() <= OWNER_BYTES_MAX && !name.contains('\0')
+}
+
+/// The records that hold for a member: its own, and those for all whose keyword it doesn't have.
+fn effective(mut own: Vec<Record>, for_all: &[Record]) -> Vec<Record> {
+    let others = for_all.iter().filter(|(keyword, _)| value(&own, keyword).is_none());
+    let others: Vec<Record> = others.cloned().collect();
+    own.extend(others);
+    // Nothing is said by an empty one, but for an attribute, which may be empty.
+    own.retain(|(keyword, value)| !value.is_empty() || keyword.starts_with(keyword::XATTR));
+    own
 }
 
 fn value<'r>(records: &'r [Record], keyword: &[u8]) -> Option<&'r [u8]> {
