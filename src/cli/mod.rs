@@ -19,6 +19,7 @@ mod dump;
 mod export;
 mod find;
 mod html;
+mod import;
 mod incident;
 mod init;
 mod inspect;
@@ -103,6 +104,7 @@ enum Command {
     #[command(visible_alias = "extract")]
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
@@ -167,6 +169,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Dump(args) => dump::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Export(args) => export::run(&context, &args),
+        Command::Import(args) => import::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
@@ -250,6 +253,7 @@ fn meant(word: &str) -> Option<&'static str> {
         "repair" | "rebuild-index" => {
             "`strongroom verify --read-all` finds what is damaged; what is whole can always be restored"
         }
+        "import-tar" => "`strongroom import FILE` adds a tar archive as a snapshot",
         "export-tar" => "`strongroom export SNAPSHOT` writes a tar archive",
         "repo-create" | "rcreate" | "rinit" => "a new vault is made by `strongroom init`",
         "rlist" => "`strongroom snapshots` lists the snapshots of a vault",
