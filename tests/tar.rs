@@ -1,6 +1,8 @@
 //! Archives on the way out of a vault and into it, held against GNU tar.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::print_stdout, reason = "what is skipped is said, and why")]
+#![allow(clippy::duplicate_mod, reason = "both ways of making a vault have the same samples")]
 
 mod harness;
 mod support;
