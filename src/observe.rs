@@ -53,6 +53,8 @@ pub enum Phase {
     Reading,
     /// Storing the last objects and the header.
     Committing,
+    /// Writing an archive.
+    Exporting,
     /// Sealing objects anew under the newest keys.
     Reencrypting,
     /// Reading, packing and storing files, into a sealed file.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::args::parse_size;
 use crate::cli::backup::ExcludeArgs;
+use crate::cli::backup::PROGRAM;
 use crate::cli::backup::parse_level;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
@@ -298,7 +299,7 @@ fn options(context: &Context, args: &SealArgs, sealing: Sealing) -> Result<Optio
         filter: args.excludes.filter()?,
         profile: String::new(),
         left_out: vec![context.machine()?.folder().to_owned()],
-        program: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        program: PROGRAM.to_owned(),
         sealing: Some(sealing),
     })
 }

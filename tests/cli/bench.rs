@@ -102,6 +102,21 @@ impl Bench {
         }
     }
 
+    /// Flips bits in all that is longer than the smallest pack.
+    pub fn damage_packs(&self) {
+        let vault = self.path("vault");
+        for (path, mut bytes) in tree(&vault) {
+            if path.starts_with("p") && bytes.len() > 2_000 {
+                for byte in &mut bytes[1_500..] {
+                    *byte ^= 1;
+                }
+                let path = vault.join(path);
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+
     /// A path in the folder of this test, which is also where the program runs.
     pub fn path(&self, below: &str) -> PathBuf {
         self.folder.path().canonicalize().unwrap().join(below)

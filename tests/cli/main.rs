@@ -14,4 +14,5 @@ mod people;
 mod recover;
 mod restore;
 mod status;
+mod tar;
 mod verify;
