@@ -26,6 +26,8 @@ use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reseed;
 use crate::task::verify;
+use crate::task::verify::Change;
+use crate::task::verify::Difference;
 use crate::task::verify::ReadData;
 use crate::tree::path::TreePath;
 use crate::vault::LockedVault;
@@ -266,6 +268,12 @@ pub fn check_source(
     let found = verify::against_source(reader, source, name, observer)?;
     match found.differences.first() {
         None => Ok(()),
-        Some(first) => Err(Error::Refused { what: format!("{} is no longer as it was sealed", first.path) }),
+        Some(Difference { path, changes }) => {
+            let what = match changes.first() {
+                Some(Change::OnlyOnDisk) => "is not in the file",
+                _ => "is no longer as it was sealed",
+            };
+            Err(Error::Refused { what: format!("{path} {what}") })
+        }
     }
 }
