@@ -86,7 +86,7 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<Exit, Failure> {
         secrets: context.secrets.clone(),
         now: context.now,
     };
-    let locked = LockedVault::load(context.store()?, context.vault.fingerprint.as_ref())?;
+    let locked = context.locked_as_found(context.vault.fingerprint.as_ref(), &[])?;
     let inspection = inspect(context, &locked)?;
     if context.output.json {
         context.json(&as_json(&inspection))?;

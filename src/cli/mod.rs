@@ -29,6 +29,7 @@ mod recover;
 mod recovery_kit;
 mod restore;
 mod rotate;
+mod settle;
 mod slot;
 mod snapshots;
 mod stats;

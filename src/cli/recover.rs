@@ -338,7 +338,8 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
         failure.hint(hint)
     })?;
     for way in [&person, &code] {
-        way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
+        let vouched = Some(vault.log().head().into());
+        way.check(LockedVault::load_from(context.store()?, Some(&fingerprint), vouched)?)?;
     }
     drop(spinner);
     finish(context, vault);

@@ -242,6 +242,10 @@ impl<S: Store> Store for Faulty<S> {
         self.look()?;
         self.inner.clear_leftovers(now)
     }
+
+    fn pause(&self, turn: u32) {
+        self.inner.pause(turn);
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::task::verify::Report;
 use crate::task::verify::contents::select;
 use crate::vault::LockedVault;
 use crate::vault::authority::Log;
+use crate::vault::authority::Vouched;
 use crate::vault::authority::damaged;
 use crate::vault::error;
 use crate::vault::fetch;
@@ -128,8 +129,7 @@ impl<'a> Run<'a> {
     pub(super) fn finish(mut self) -> Result<Report, Error> {
         if !self.report.is_sound() {
             // A prune or rotation that ran meanwhile took away what the log told at the beginning.
-            let fingerprint = self.locked.log().fingerprint();
-            let now = Log::load(self.locked.store(), Some(&fingerprint));
+            let now = self.locked.log().reload(self.locked.store());
             self.report.moved = now.is_ok_and(|now| now.head() != self.locked.log().head());
         }
         Ok(self.report)
@@ -153,20 +153,8 @@ impl<'a> Run<'a> {
                 self.report.findings.add(Problem::OtherReceipt);
                 continue;
             }
-            let seq = receipt.authority_seq;
-            match log.at(u64::from(seq)) {
-                None => self.find(error::Error::RolledBack {
-                    what: format!(
-                        "its log ends at record {}, the receipt names record {seq}",
-                        log.head().seq
-                    ),
-                }),
-                Some(head) if !Receipt::matches(&receipt.authority_digest, &head.digest) => {
-                    self.find(error::Error::Forked {
-                        what: format!("record {seq} of its log is not the one that the receipt names"),
-                    });
-                }
-                Some(_) => {}
+            if let Err(error) = Vouched::from(receipt).check(log) {
+                self.find(error);
             }
         }
     }

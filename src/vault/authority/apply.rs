@@ -1,6 +1,10 @@
 //! Taking records in: what each of them changes, and the lists that they name.
 
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+
 use crate::crypto::digest;
+use crate::id::DeviceId;
 use crate::id::Digest;
 use crate::store::Store;
 use crate::vault::authority::Change;
@@ -117,7 +121,9 @@ impl Log {
                 self.take_heads(&heads);
                 self.late.push(Late { heads, announced: forget_seq, is_forget: true });
             }
-            Payload::Void(_) => {}
+            Payload::Void(loser) => {
+                self.voided.insert(loser);
+            }
         }
         self.heads.push(LogHead { seq, digest });
         self.times.push(record.time);
@@ -171,6 +177,46 @@ impl Log {
         Ok(())
     }
 
+    /// The log with all lists read, as [`Log::load`] gives it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Damaged`] naming a list.
+    pub fn settled(&self, store: &dyn Store) -> Result<Self, Error> {
+        let mut log = self.clone();
+        log.settle(store)?;
+        Ok(log)
+    }
+
+    /// Whether objects are gone that `payload`, as the next record, lets its writer delete. Then nothing but
+    /// that record leads to what it put in their place.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Damaged`] naming its list; [`Error::Store`].
+    pub fn has_begun(&self, store: &dyn Store, payload: &Payload) -> Result<bool, Error> {
+        let rows: Vec<(DeviceId, Digest, Option<Digest>)> = match payload {
+            Payload::Supersede(list) => {
+                let rows = self.fetch_list::<SupersedeRow>(store, list)?.into_iter();
+                rows.map(|row| (row.device, row.listed, Some(row.current))).collect()
+            }
+            Payload::Purge { list, .. } => {
+                let rows = self.fetch_list::<PurgeRow>(store, list)?.into_iter();
+                rows.map(|row| (row.device, row.listed, None)).collect()
+            }
+            _ => return Ok(false),
+        };
+        let mut stored = HashSet::new();
+        for device in rows.iter().map(|(device, ..)| *device).collect::<BTreeSet<_>>() {
+            stored.extend(store.list(&format!("p/{device}/"))?.into_iter().map(|listed| listed.name));
+        }
+        let is_there = |device, digest| stored.contains(&Place::Pack { device, digest }.name());
+        Ok(rows.into_iter().any(|(device, listed, instead)| match self.current(device, listed, 0) {
+            Current::Object(before, _) => {
+                !is_there(device, before) && instead.is_none_or(|now| is_there(device, now))
+            }
+            Current::Purged => false,
+        }))
+    }
+
     /// A list of current names, one for each listed name.
     fn fetch_map(&mut self, store: &dyn Store, list: &ListRef) -> Result<Vec<SupersedeRow>, Error> {
         let rows = self.fetch_list::<SupersedeRow>(store, list)?;
@@ -221,7 +267,6 @@ fn twice(list: &ListRef) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::DeviceId;
     use crate::vault::testing::Owner;
 
     fn load(owner: &Owner) -> Result<Log, Error> {

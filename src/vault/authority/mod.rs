@@ -2,7 +2,9 @@
 
 mod append;
 mod apply;
+mod places;
 mod read;
+mod vouched;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -24,6 +26,9 @@ use crate::vault::record::Keys;
 use crate::vault::record::ListRef;
 use crate::vault::record::SignedRecord;
 use crate::vault::record::SupersedeRow;
+
+pub use crate::vault::authority::read::voids;
+pub use crate::vault::authority::vouched::Vouched;
 
 /// How many rows the lists have together that a reader keeps: those of every FORGET, and those of the map
 /// of current names from the last INVENTORY on.
@@ -110,6 +115,8 @@ pub struct Log {
     fingerprint: Fingerprint,
     heads: Vec<LogHead>,
     times: Vec<u64>,
+    /// Signed the first record.
+    first_authority: VerifyingKey,
     /// Signs the next record.
     authority: VerifyingKey,
     /// None only while the first two records are read.
@@ -118,6 +125,8 @@ pub struct Log {
     epochs: Vec<Since>,
     devices: BTreeMap<DeviceId, Device>,
     seen: BTreeMap<DeviceId, Head>,
+    /// Losers of two records at one place.
+    voided: HashSet<Digest>,
     forgotten: HashSet<(DeviceId, u64)>,
     forgotten_objects: HashSet<(DeviceId, Digest)>,
     current: HashMap<(DeviceId, Digest), Current>,

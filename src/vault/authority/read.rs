@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use crate::crypto::digest;
+use crate::crypto::sign::VerifyingKey;
 use crate::id::Digest;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
@@ -12,7 +13,9 @@ use crate::id::VaultId;
 use crate::store::Store;
 use crate::vault::authority::Log;
 use crate::vault::authority::LogHead;
+use crate::vault::authority::Vouched;
 use crate::vault::authority::damaged;
+use crate::vault::authority::places::Places;
 use crate::vault::authority::refused;
 use crate::vault::error::Error;
 use crate::vault::fetch;
@@ -22,61 +25,140 @@ use crate::vault::record;
 use crate::vault::record::Payload;
 use crate::vault::record::Record;
 
+/// How often the log is read, as a record may be about to be withdrawn by whoever put it.
+const LOOKS: u32 = 5;
+
 impl Log {
-    /// Reads and verifies the whole log.
+    /// Reads and verifies the whole log, of a vault of which nothing is known but, perhaps, its fingerprint.
+    ///
+    /// # Errors
+    /// As [`Log::load_from`].
+    pub fn load(store: &dyn Store, expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        Self::load_from(store, expected, None)
+    }
+
+    /// Reads and verifies the whole log; up to a record that is `vouched` for, what doesn't lead to it counts
+    /// for nothing.
+    ///
+    /// Where two owners write at the same moment, a reader may meet what one of them is about to withdraw.
+    /// So what looks wrong is looked at again a few times, and what stays is reported.
     ///
     /// # Errors
     /// [`Error::NoVault`] if there is none; [`Error::Unfinished`] if one was only begun; [`Error::Damaged`], [`Error::Missing`] or [`Error::Newer`]
     /// naming the record; [`Error::HistoryMissing`] for a gap; [`Error::Forked`] for two records at one
-    /// place, [`Error::Rivals`] if it is the last; [`Error::OtherVault`] if `expected` is another fingerprint.
-    pub fn load(store: &dyn Store, expected: Option<&Fingerprint>) -> Result<Self, Error> {
-        let names = places(store)?;
-        let mut log = Self::begin(store, names.get(&0).map_or(&[], Vec::as_slice), expected)?;
-        let last = names.last_key_value().map_or(0, |(seq, _)| *seq);
-        for seq in 1..=last {
-            let next = names.get(&(seq + 1)).map_or(&[][..], Vec::as_slice);
-            let here = names.get(&seq).map_or(&[][..], Vec::as_slice);
-            log.step(store, seq, here, next).map_err(|error| match error {
-                Error::Rivals { seq } if seq != last => two_records(seq),
-                error => error,
-            })?;
+    /// place, [`Error::Rivals`] if it is the last; [`Error::OtherVault`] if `expected` is another fingerprint;
+    /// as [`Vouched::check`].
+    pub fn load_from(
+        store: &dyn Store,
+        expected: Option<&Fingerprint>,
+        vouched: Option<Vouched>,
+    ) -> Result<Self, Error> {
+        let mut turn = 1;
+        loop {
+            match Self::look(store, expected, vouched) {
+                Ok((log, is_settled)) if is_settled || turn == LOOKS => return Ok(log),
+                Err(error) if turn == LOOKS || !may_pass(&error) => return Err(error),
+                _ => store.pause(turn),
+            }
+            turn += 1;
         }
-        if log.keys.is_none() {
-            return Err(Self::ends_early(store)?);
+    }
+
+    /// Reads the log anew, as it goes on from this one.
+    ///
+    /// # Errors
+    /// As [`Log::load_from`].
+    pub fn reload(&self, store: &dyn Store) -> Result<Self, Error> {
+        Self::load_from(store, Some(&self.fingerprint), Some(self.head().into()))
+    }
+
+    /// Reads the log once; whether it can't be that its last record is withdrawn yet.
+    fn look(
+        store: &dyn Store,
+        expected: Option<&Fingerprint>,
+        vouched: Option<Vouched>,
+    ) -> Result<(Self, bool), Error> {
+        let mut places = Places::load(store)?;
+        if let Some(vouched) = vouched {
+            places.keep_chain(store, vouched)?;
         }
-        log.settle(store)?;
-        Ok(log)
+        let log = Self::read(store, &places, expected)?;
+        vouched.map_or(Ok(()), |vouched| vouched.check(&log))?;
+        Ok((log, places.is_settled()))
+    }
+
+    /// The branch of a forked log that a record is on, with what follows it, and the names of all records
+    /// that are on another one.
+    ///
+    /// # Errors
+    /// As [`Log::load_from`].
+    pub fn load_branch(
+        store: &dyn Store,
+        expected: Option<&Fingerprint>,
+        vouched: Vouched,
+    ) -> Result<(Self, Vec<ObjectName>), Error> {
+        let mut places = Places::load(store)?;
+        let aside = places.keep_branch(store, vouched)?;
+        let log = Self::read(store, &places, expected)?;
+        vouched.check(&log)?;
+        Ok((log, aside))
     }
 
     /// A log with two records at its last place: all before them, and the two, by their digests.
     ///
     /// # Errors
-    /// As [`Log::load`]; [`Error::Forked`] if it isn't the log's last place where they stand, if they aren't
-    /// two, or if there are no keys before them.
+    /// As [`Log::load_from`]; [`Error::Forked`] if it isn't the log's last place where they stand, if they
+    /// aren't two, or if there are no keys before them.
     pub fn load_before_rivals(
         store: &dyn Store,
         expected: Option<&Fingerprint>,
+        vouched: Option<Vouched>,
     ) -> Result<(Self, [(Record, Digest); 2]), Error> {
-        let names = places(store)?;
-        let mut log = Self::begin(store, names.get(&0).map_or(&[], Vec::as_slice), expected)?;
-        let (last, rivals) = names.last_key_value().ok_or(Error::NoVault { place: store.place() })?;
-        for seq in 1..*last {
-            let next = names.get(&(seq + 1)).map_or(&[][..], Vec::as_slice);
-            let here = names.get(&seq).map_or(&[][..], Vec::as_slice);
-            log.step(store, seq, here, next).map_err(|error| match error {
-                Error::Rivals { seq } => two_records(seq),
-                error => error,
-            })?;
+        let mut places = Places::load(store)?;
+        if let Some(vouched) = vouched {
+            places.keep_chain(store, vouched)?;
         }
-        let mut found = rivals
+        let last = places.last();
+        let mut log = Self::begin(store, &places, expected)?;
+        log.take_until(store, &places, last)?;
+        vouched.filter(|vouched| vouched.seq() < last).map_or(Ok(()), |vouched| vouched.check(&log))?;
+        let mut found = places
+            .at(last)
             .iter()
-            .map(|name| log.fetch_next(store, *last, name))
+            .map(|name| log.fetch_next(store, last, name))
             .collect::<Result<Vec<_>, Error>>()?;
         found.sort_unstable_by_key(|(_, digest)| *digest);
         match <[_; 2]>::try_from(found) {
             Ok(rivals) if log.keys.is_some() => Ok((log, rivals)),
-            _ => Err(two_records(*last)),
+            _ => Err(two_records(last)),
         }
+    }
+
+    /// The records below `a/`, of whatever branch, whose digests begin with these hex digits.
+    ///
+    /// # Errors
+    /// [`Error::NoVault`]; [`Error::Store`]; what reading one that fits says.
+    pub fn find_records(store: &dyn Store, begin: &str) -> Result<Vec<LogHead>, Error> {
+        let places = Places::load(store)?;
+        let mut found = Vec::new();
+        for (seq, name) in places.all() {
+            let (_, said) = name.as_str().rsplit_once('-').unwrap_or_default();
+            if said.starts_with(&begin[..begin.len().min(said.len())]) {
+                let (_, bytes) = fetch_record(store, name, None)?;
+                found.push(LogHead { seq, digest: digest::digest(&bytes) });
+            }
+        }
+        found.retain(|head| head.digest.to_string().starts_with(begin));
+        Ok(found)
+    }
+
+    /// The fingerprint of the one vault that a store's log begins.
+    ///
+    /// # Errors
+    /// [`Error::NoVault`]; [`Error::HistoryMissing`] if the first record is missing; [`Error::Forked`] if there
+    /// are two; [`Error::Damaged`] or [`Error::Newer`].
+    pub fn find_fingerprint(store: &dyn Store) -> Result<Fingerprint, Error> {
+        Ok(genesis(store, Places::load(store)?.at(0), None)?.0)
     }
 
     /// The log with one record more, as a reader would take it in.
@@ -100,46 +182,33 @@ impl Log {
         Ok(Error::Unfinished { place: store.place() })
     }
 
-    fn begin(store: &dyn Store, names: &[ObjectName], expected: Option<&Fingerprint>) -> Result<Self, Error> {
-        let mut first: Option<(Fingerprint, Record)> = None;
-        for name in names {
-            let (record, bytes) = fetch_record(store, name)?;
-            let digest = digest::digest(&bytes);
-            let zero = record.vault == VaultId([0; 16]) && record.prev == Digest([0; 32]);
-            let Payload::Genesis { authority, .. } = &record.payload else {
-                return Err(damaged(name, "it is not a genesis record"));
-            };
-            if !zero || record.seq != 0 {
-                return Err(damaged(name, "it is not a genesis record"));
-            }
-            Record::verify(&bytes, authority).map_err(|error| refused(name, error))?;
-            let found = Fingerprint(digest.0);
-            if expected == Some(&found) || first.is_none() {
-                first = Some((found, record));
-            } else if expected.is_none() {
-                return Err(Error::Forked { what: "it has two genesis records".to_owned() });
-            }
+    fn read(store: &dyn Store, places: &Places, expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        let last = places.last();
+        let mut log = Self::begin(store, places, expected)?;
+        log.take_until(store, places, last)?;
+        if last > 0 {
+            log.step(store, places, last)?;
         }
-        let Some((fingerprint, record)) = first else {
-            return Err(Error::HistoryMissing { what: "its genesis record is missing".to_owned() });
-        };
-        if let Some(expected) = expected
-            && *expected != fingerprint
-        {
-            return Err(Error::OtherVault { expected: *expected, found: fingerprint });
+        if log.keys.is_none() {
+            return Err(Self::ends_early(store)?);
         }
-        let Payload::Genesis { authority, .. } = record.payload else {
-            unreachable!("only genesis records are kept above");
-        };
+        log.settle(store)?;
+        Ok(log)
+    }
+
+    fn begin(store: &dyn Store, places: &Places, expected: Option<&Fingerprint>) -> Result<Self, Error> {
+        let (fingerprint, authority, made) = genesis(store, places.at(0), expected)?;
         Ok(Self {
             fingerprint,
             heads: vec![LogHead { seq: 0, digest: Digest(fingerprint.0) }],
-            times: vec![record.time],
+            times: vec![made],
+            first_authority: authority.clone(),
             authority,
             keys: None,
             epochs: Vec::new(),
             devices: BTreeMap::new(),
             seen: BTreeMap::new(),
+            voided: HashSet::new(),
             forgotten: HashSet::new(),
             forgotten_objects: HashSet::new(),
             current: HashMap::new(),
@@ -153,99 +222,174 @@ impl Log {
         })
     }
 
+    /// Takes the records before the last place: two that stand there can't be settled by a VOID.
+    fn take_until(&mut self, store: &dyn Store, places: &Places, last: u64) -> Result<(), Error> {
+        for seq in 1..last {
+            self.step(store, places, seq).map_err(|error| match error {
+                Error::Rivals { seq } => two_records(seq),
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Takes the one record that continues the chain at `seq`.
-    fn step(
-        &mut self,
-        store: &dyn Store,
-        seq: u64,
-        names: &[ObjectName],
-        next: &[ObjectName],
-    ) -> Result<(), Error> {
+    fn step(&mut self, store: &dyn Store, places: &Places, seq: u64) -> Result<(), Error> {
         let mut fitting: Vec<(Record, Digest)> = Vec::new();
         let mut first_error = None;
-        for name in names {
+        for name in places.at(seq) {
             match self.fetch_next(store, seq, name) {
                 Ok(found) => fitting.push(found),
+                // The authority has signed it, so it may be a rival of one that fits.
+                Err(error @ Error::Newer { .. }) => return Err(error),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
         if fitting.len() > 1 {
-            let voided = self.voided(store, seq + 1, next, &fitting);
+            let voided = self.voided(store, places.at(seq + 1), &fitting);
             fitting.retain(|(_, digest)| Some(*digest) != voided);
             if fitting.len() > 1 {
                 return Err(Error::Rivals { seq });
             }
         }
         match (fitting.pop(), first_error) {
-            // What a newer version signed may be a rival of the one that fits.
-            (Some(_) | None, Some(error @ Error::Newer { .. })) | (None, Some(error)) => Err(error),
-            (None, None) => {
-                Err(Error::HistoryMissing { what: format!("record {seq} of its log is missing") })
-            }
             // Beside the one that fits, rubbish under a name of the same place says nothing.
             (Some((record, digest)), _) => self.apply(store, record, digest),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(gap(seq)),
         }
     }
 
     fn fetch_next(&self, store: &dyn Store, seq: u64, name: &ObjectName) -> Result<(Record, Digest), Error> {
-        let (record, bytes) = fetch_record(store, name)?;
-        Record::verify(&bytes, &self.authority).map_err(|error| refused(name, error))?;
+        let (record, bytes) = fetch_record(store, name, Some(&self.authority))?;
         if record.vault != self.fingerprint.vault_id() || record.seq != seq {
             return Err(damaged(name, "it is another vault's or another place's"));
         }
+        // Before its signature: on another branch, another key may be in force.
         if record.prev != self.head().digest {
             return Err(Error::Forked { what: format!("record {seq} of its log follows another one") });
         }
+        Record::verify(&bytes, &self.authority).map_err(|error| refused(name, error))?;
         Ok((record, digest::digest(&bytes)))
     }
 
     /// Which of two rivals a VOID record right after them names.
-    fn voided(
-        &self,
-        store: &dyn Store,
-        seq: u64,
-        names: &[ObjectName],
-        rivals: &[(Record, Digest)],
-    ) -> Option<Digest> {
-        names.iter().find_map(|name| {
-            let (record, bytes) = fetch_record(store, name).ok()?;
-            let Payload::Void(loser) = record.payload else { return None };
-            let winner = rivals.iter().find(|(_, digest)| *digest == record.prev)?;
-            // A rival that changed the authority's key signs what follows it.
-            let key = match &winner.0.payload {
-                Payload::Keys(keys) => &keys.authority,
-                _ => &self.authority,
-            };
-            Record::verify(&bytes, key).ok()?;
-            let named = rivals.iter().any(|(_, digest)| *digest == loser) && loser != winner.1;
-            (named && record.seq == seq && record.vault == self.fingerprint.vault_id()).then_some(loser)
-        })
+    ///
+    /// One that a record follows can't be named any more: it was the log to somebody, and whoever knew the
+    /// key that was in force before it could otherwise void what took that key from him.
+    fn voided(&self, store: &dyn Store, names: &[ObjectName], rivals: &[(Record, Digest)]) -> Option<Digest> {
+        let followers: Vec<Record> =
+            names.iter().filter_map(|name| self.follower(store, name, rivals)).collect();
+        let loser = followers.iter().find_map(|record| match record.payload {
+            Payload::Void(loser) if loser != record.prev => Some(loser),
+            _ => None,
+        })?;
+        let is_rival = rivals.iter().any(|(_, digest)| *digest == loser);
+        (is_rival && followers.iter().all(|record| record.prev != loser)).then_some(loser)
+    }
+
+    /// A record that follows one of the rivals, signed by the key in force after that one.
+    fn follower(&self, store: &dyn Store, name: &ObjectName, rivals: &[(Record, Digest)]) -> Option<Record> {
+        let (record, bytes) = fetch_record(store, name, None).ok()?;
+        let (before, _) = rivals.iter().find(|(_, digest)| *digest == record.prev)?;
+        // A rival that changed the authority's key signs what follows it.
+        let key = match &before.payload {
+            Payload::Keys(keys) => &keys.authority,
+            _ => &self.authority,
+        };
+        Record::verify(&bytes, key).ok()?;
+        (record.vault == self.fingerprint.vault_id()).then_some(record)
     }
 }
 
-/// The names of all records by their places.
-fn places(store: &dyn Store) -> Result<BTreeMap<u64, Vec<ObjectName>>, Error> {
-    let mut names: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
-    for name in fetch::list_both(store, "a/")? {
-        if let Some(Place::Record { seq, .. }) = Place::parse(&name) {
-            names.entry(seq).or_default().push(name);
+/// The first record: the fingerprint, the key in it, and when the vault was made.
+///
+/// What is no first record says nothing beside one that is.
+fn genesis(
+    store: &dyn Store,
+    names: &[ObjectName],
+    expected: Option<&Fingerprint>,
+) -> Result<(Fingerprint, VerifyingKey, u64), Error> {
+    let (mut found, mut first_error) = (Vec::new(), None);
+    for name in names {
+        match fetch_genesis(store, name) {
+            Ok(genesis) => found.push(genesis),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    if names.is_empty() { Err(Error::NoVault { place: store.place() }) } else { Ok(names) }
+    if let Some(at) = found.iter().position(|(fingerprint, ..)| expected == Some(fingerprint)) {
+        return Ok(found.swap_remove(at));
+    }
+    if found.len() > 1 && expected.is_none() {
+        return Err(Error::Forked { what: "it has two genesis records".to_owned() });
+    }
+    match (found.pop(), expected, first_error) {
+        (Some((found, ..)), Some(expected), _) => Err(Error::OtherVault { expected: *expected, found }),
+        (Some(genesis), None, _) => Ok(genesis),
+        (None, _, Some(error)) => Err(error),
+        (None, _, None) => Err(Error::HistoryMissing { what: "its genesis record is missing".to_owned() }),
+    }
+}
+
+fn fetch_genesis(store: &dyn Store, name: &ObjectName) -> Result<(Fingerprint, VerifyingKey, u64), Error> {
+    let (record, bytes) = fetch_record(store, name, None)?;
+    let is_first = record.vault == VaultId([0; 16]) && record.prev == Digest([0; 32]) && record.seq == 0;
+    match record.payload {
+        Payload::Genesis { authority, .. } if is_first => {
+            Record::verify(&bytes, &authority).map_err(|error| refused(name, error))?;
+            Ok((Fingerprint(digest::digest(&bytes).0), authority, record.time))
+        }
+        _ => Err(damaged(name, "it is not a genesis record")),
+    }
+}
+
+/// Whether an error can come of reading what another owner is about to withdraw.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Rivals { .. } | Error::Forked { .. } | Error::HistoryMissing { .. } => true,
+        Error::Missing { name } | Error::Damaged { name, .. } => {
+            matches!(Place::parse(name), Some(Place::Record { .. } | Place::List(_)))
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn gap(seq: u64) -> Error {
+    Error::HistoryMissing { what: format!("record {seq} of its log is missing") }
 }
 
 fn two_records(seq: u64) -> Error {
     Error::Forked { what: format!("two records stand at place {seq} of its log") }
 }
 
-fn fetch_record(store: &dyn Store, name: &ObjectName) -> Result<(Record, Vec<u8>), Error> {
+/// Whether a record is a VOID of another one.
+#[must_use]
+pub fn voids(store: &dyn Store, name: &ObjectName, loser: &Digest) -> bool {
+    fetch_record(store, name, None).is_ok_and(|(record, _)| record.payload == Payload::Void(*loser))
+}
+
+/// Reads a record and holds it against its name; its signature is checked by [`Record::verify`].
+///
+/// # Errors
+/// [`Error::Newer`] for what only a newer version can read, if `key` signed it where one is given:
+/// what nobody signed tells nothing. [`Error::Damaged`], [`Error::Missing`] or [`Error::Store`].
+pub(super) fn fetch_record(
+    store: &dyn Store,
+    name: &ObjectName,
+    key: Option<&VerifyingKey>,
+) -> Result<(Record, Vec<u8>), Error> {
     fetch::checked(store, name, record::RECORD_BYTES_MAX as u64, |bytes| {
         // Before anything else: a flipped bit in the version is damage that the second copy mends.
         let said = match Place::parse(name) {
             Some(Place::Record { seq, digest }) if digest == first8(&digest::digest(bytes)) => seq,
             _ => return Err(damaged(name, "it does not match its name")),
         };
-        let record = Record::decode(bytes).map_err(|error| refused(name, error))?;
+        let record = Record::decode(bytes).map_err(|error| match (error, key) {
+            (record::Error::Newer, Some(key)) => {
+                refused(name, Record::verify(bytes, key).err().unwrap_or(error))
+            }
+            _ => refused(name, error),
+        })?;
         if record.seq != said {
             return Err(damaged(name, "it does not match its name"));
         }
@@ -288,7 +432,7 @@ mod tests {
                 bad[at] ^= 1;
                 store.remove(&name).unwrap();
                 store.put(&name, &bad).unwrap();
-                let (record, bytes) = fetch_record(&*store, &name).unwrap();
+                let (record, bytes) = fetch_record(&*store, &name, None).unwrap();
                 assert!(bytes == good && record.seq == head.seq, "byte {at} of {name}");
             }
             store.remove(&name).unwrap();
