@@ -146,8 +146,11 @@ fn follows(store: &dyn Store, name: &ObjectName, before: &Digest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::vault::record::PurgeRow;
+    use crate::vault::testing::AfterPut;
     use crate::vault::testing::Owner;
 
     fn load(owner: &Owner) -> Result<Log, Error> {
@@ -185,5 +188,60 @@ mod tests {
         assert_eq!((head.seq, &losses.borrow()[..]), (3, &[1][..]));
         let read = load(&owner).unwrap();
         assert_eq!((read.head(), read.at(2).unwrap().digest), (head, rival.digest()));
+    }
+
+    /// Appends while `happens` right after the record's first copy was put; where it came to stand.
+    fn append_while(
+        owner: &Owner,
+        happens: impl FnOnce(&crate::store::Memory, &ObjectName) + Send + 'static,
+    ) -> (Result<LogHead, Error>, u32) {
+        let store = AfterPut { inner: owner.store.clone(), happens: Mutex::new(Some(Box::new(happens))) };
+        let losses = std::cell::Cell::new(0);
+        let mut log = load(owner).unwrap();
+        let seen = |_: &Log| Ok(Payload::Seen(Vec::new()));
+        let put = log.append(&store, &owner.key, 1, &|lost| losses.set(lost), &seen);
+        (put, losses.get())
+    }
+
+    #[test]
+    fn a_rival_that_comes_after_the_first_look_is_seen_at_the_second() {
+        let owner = Owner::new();
+        let log = load(&owner).unwrap();
+        let rival = log.next(Payload::Seen(Vec::new()), 7).sign(&owner.key);
+        let (name, digest) = (record_name(2, &rival), rival.digest());
+        let (put, losses) = append_while(&owner, move |store, _| {
+            fetch::put_twice(store, &name, rival.bytes()).unwrap();
+        });
+        assert_eq!((put.unwrap().seq, losses), (3, 1));
+        assert_eq!(load(&owner).unwrap().at(2).unwrap().digest, digest);
+    }
+
+    #[test]
+    fn a_rival_of_an_earlier_record_keeps_the_log_from_going_on() {
+        let mut owner = Owner::new();
+        let before = load(&owner).unwrap();
+        owner.append(Payload::Seen(Vec::new()));
+        let rival = before.next(Payload::Seen(Vec::new()), 7).sign(&owner.key);
+        let name = record_name(2, &rival);
+        let stands = name.clone();
+        let (put, _) = append_while(&owner, move |store, _| {
+            fetch::put_once(store, &name, rival.bytes()).unwrap();
+        });
+        assert!(matches!(put, Err(Error::OtherBranch { name }) if name == stands));
+        let names = fetch::list_both(&owner.store, "a/").unwrap();
+        assert_eq!(names.len(), 4, "the own record was withdrawn");
+    }
+
+    #[test]
+    fn a_record_that_another_one_follows_already_stays() {
+        let owner = Owner::new();
+        let (key, vault) = (SigningKey::from_seed(owner.key.seed().duplicate()), owner.vault);
+        let (put, losses) = append_while(&owner, move |store, own| {
+            let prev = digest::digest(&store.get(own, 1 << 20).unwrap());
+            let next = Record { vault, seq: 3, time: 1, prev, payload: Payload::Seen(Vec::new()) }.sign(&key);
+            fetch::put_twice(store, &record_name(3, &next), next.bytes()).unwrap();
+        });
+        assert_eq!((put.unwrap().seq, losses), (2, 0));
+        assert_eq!(load(&owner).unwrap().head().seq, 3);
     }
 }
