@@ -57,7 +57,7 @@ impl Log {
         loop {
             match Self::look(store, expected, vouched) {
                 Ok((log, is_settled)) if is_settled || turn == LOOKS => return Ok(log),
-                Err(error) if turn == LOOKS || !may_pass(&error) => return Err(error),
+                Err(error) if turn >= looks(&error) => return Err(error),
                 _ => store.pause(turn),
             }
             turn += 1;
@@ -343,14 +343,17 @@ fn fetch_genesis(store: &dyn Store, name: &ObjectName) -> Result<(Fingerprint, V
     }
 }
 
-/// Whether an error can come of reading what another owner is about to withdraw.
-fn may_pass(error: &Error) -> bool {
+/// How often the log is read before an error is reported that can come of reading what another owner is about
+/// to withdraw.
+fn looks(error: &Error) -> u32 {
+    let is_of_log =
+        |name: &ObjectName| matches!(Place::parse(name), Some(Place::Record { .. } | Place::List(_)));
     match error {
-        Error::Rivals { .. } | Error::Forked { .. } | Error::HistoryMissing { .. } => true,
-        Error::Missing { name } | Error::Damaged { name, .. } => {
-            matches!(Place::parse(name), Some(Place::Record { .. } | Place::List(_)))
-        }
-        _ => false,
+        Error::Rivals { .. } | Error::Forked { .. } | Error::HistoryMissing { .. } => LOOKS,
+        Error::Missing { name } if is_of_log(name) => LOOKS,
+        // One more look shows whether what it should follow is gone: bytes that are damaged stay so.
+        Error::Damaged { name, .. } if is_of_log(name) => 2,
+        _ => 1,
     }
 }
 
