@@ -99,8 +99,10 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
 
 /// Opens the vault with what the options give; at a terminal, a code or cards can be typed.
 fn open(context: &Context) -> Result<Vault, Failure> {
+    let asked = context.settle_fork()?;
     let (locked, pins) = context.locked()?;
-    let way = match context.secrets.way()? {
+    let given = if asked.is_some() { asked } else { context.secrets.way()? };
+    let way = match given {
         Some(way) => way,
         None if terminal::is_there() => ask_way(context, &locked)?,
         None => context.way(&locked)?,

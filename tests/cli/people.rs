@@ -333,7 +333,10 @@ fn a_machine_that_has_seen_one_of_two_histories_keeps_it_and_removes_the_other()
     let bench = Bench::with_snapshots();
     let by = fork(&bench, &ANNA, &["slot", "add", "bob", "--new-key-file", "bob.key"]);
     by("third", &["snapshots"]).ends(21);
-    bench.run(&["backup", "source"]).ends(0);
+    let backup = bench.run(&["backup", "source", "--json"]).ends(0).json().pop().unwrap();
+    let receipt = backup["receipt"].as_str().unwrap();
+    by("fourth", &["verify", "--public"]).ends(21);
+    by("fourth", &["verify", "--public", "--expect", receipt]).ends(0);
     let run = bench.keyed(&["rotate"]).ends(21);
     assert!(run.err.contains("is not of the log that this machine knows"), "{}", run.err);
     let run = bench.keyed(&["rotate", "--settle-fork"]).ends(0);
