@@ -8,6 +8,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::iter::IntoParallelRefIterator as _;
+use rayon::iter::ParallelIterator as _;
+
 use crate::crypto::sign::SigningKey;
 use crate::id::DeviceId;
 use crate::id::Digest;
@@ -42,6 +45,7 @@ use crate::vault::name::Place;
 use crate::vault::read::SnapshotReader;
 use crate::vault::reseed::Reseed;
 use crate::vault::sender::Signer;
+use crate::vault::whole_object_bytes;
 
 /// Nobody else changes a draft, so there is never anybody to wait for.
 fn no_wait(_: u32) {}
@@ -81,7 +85,8 @@ pub fn seal(
 /// one. What didn't change is taken over, and nothing else is.
 ///
 /// # Errors
-/// As [`seal`]; [`error::Error::NotOwner`].
+/// As [`seal`]; [`error::Error::NotOwner`]; [`error::Error::Damaged`] if what would be taken over is no longer
+/// as it was sealed.
 pub fn seal_again(
     mut vault: Vault,
     draft: &SealedDraft,
@@ -128,6 +133,13 @@ pub fn reslot(
             && let Some(error) = errors.into_iter().next()
         {
             return Err(error.into());
+        }
+    } else {
+        for device in vault.log().devices().keys() {
+            let history = vault.locked().history(*device)?;
+            let listed: Vec<Digest> =
+                history.must_exist(vault.log()).iter().map(|located| located.listed).collect();
+            check_whole(vault, &history, &listed)?;
         }
     }
     vault.remove_older_generations()?;
@@ -188,8 +200,9 @@ fn forget_older(
         .map(|snapshot| snapshot.header.seq)
         .filter(|seq| *seq != last_seq && !vault.log().is_forgotten(device, *seq))
         .collect();
-    let taken_over = objects.packs.iter().filter(|pack| pack.listed != last_seq);
-    let bytes_kept = taken_over.map(|pack| u64::from(pack.length)).sum();
+    let taken_over: Vec<Digest> =
+        objects.packs.iter().filter(|pack| pack.listed != last_seq).map(|pack| pack.name).collect();
+    let bytes_kept = check_whole(vault, &history, &taken_over)?;
     if !older.is_empty() {
         let forget = vault.forget(device, &older, now, &no_wait)?;
         let unused: HashSet<Digest> = history
@@ -203,6 +216,18 @@ fn forget_older(
     }
     remove_unnamed(vault, &history)?;
     Ok(bytes_kept)
+}
+
+/// Reads objects that are taken over, by the names under which headers list them, and says how many bytes
+/// they have: what rotted in the file before must not pass for sealed now.
+fn check_whole(vault: &Vault, history: &History, listed: &[Digest]) -> Result<u64, Error> {
+    let lengths = listed.par_iter().map(|listed| {
+        let located = history.locate(vault.log(), *listed)?;
+        let name = Place::Pack { device: history.device(), digest: located.name }.name();
+        whole_object_bytes(vault.store(), &name, &located)?;
+        Ok(u64::from(located.length))
+    });
+    lengths.sum()
 }
 
 /// Takes out of a draft all packs that don't have to exist.
