@@ -33,6 +33,7 @@ use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
 use crate::store::SealedDraft;
+use crate::store::SealedFile;
 use crate::store::Target;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
@@ -144,7 +145,7 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
             again(context, args, file, signer)?
         }
         Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
-            return Err(taken(file, "is no sealed file"));
+            return Err(occupied(file, "is no sealed file"));
         }
         _ => anew(context, args, &output, &recipients, signer)?,
     };
@@ -249,9 +250,11 @@ fn anew(
 
 /// The same file once more.
 fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
-    let locked = LockedVault::load_sealed_file(sealed::load(file)?)?;
-    let way = context.way(&locked)?;
-    drop(locked);
+    let sealed = SealedFile::load(file).map_err(|error| match error {
+        crate::store::Error::NotSealed { .. } => occupied(file, "is no sealed file"),
+        error => error.into(),
+    })?;
+    let way = context.way(&LockedVault::load_sealed_file(Arc::new(sealed))?)?;
     let (vault, draft) = {
         let _spinner = context.bars().spinner("opening the file");
         sealed::unlock_draft(file, &way)?
@@ -381,6 +384,13 @@ fn taken(file: &Path, what: &str) -> Failure {
     let shown = printable(file.as_os_str().as_bytes());
     Failure::new(Exit::Refused, format!("{shown} is there already, and {what}"))
         .hint("`strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in its place")
+}
+
+/// What is there is nothing that could be sealed again.
+fn occupied(file: &Path, what: &str) -> Failure {
+    let shown = printable(file.as_os_str().as_bytes());
+    Failure::new(Exit::Refused, format!("{shown} is there already, and {what}"))
+        .hint("`-o FILE` names another file; `--force` makes a new one in its place")
 }
 
 /// The file must hold what is sealed into it now: by a slip of the hand something else would be lost.
