@@ -101,6 +101,24 @@ impl Context {
         Ok(sealed::is_file(&self.place()?))
     }
 
+    /// Refuses a sealed file for a command that is for vaults.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`](crate::cli::failure::Exit::Usage); as [`Context::place`].
+    pub fn check_vault(&self, command: &str) -> Result<(), Failure> {
+        if !self.is_sealed_file()? {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file"))
+            .hint("`strongroom slot` changes who opens it, `strongroom seal` seals its folder again"))
+    }
+
+    /// What is at the place, in a word.
+    #[must_use]
+    pub fn word(store: &dyn Store) -> &'static str {
+        if store.is_sealed_file() { "file" } else { "vault" }
+    }
+
     /// The vault at the place, with its log verified and nothing else; of a sealed file, its end as well.
     ///
     /// # Errors
@@ -188,7 +206,7 @@ impl Context {
     /// rivals and nobody says that one shall stand.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         if self.is_sealed_file()? {
-            return self.unlock_draft(command);
+            return self.unlock_draft();
         }
         self.settle_rivals()?;
         let (locked, pins) = self.locked()?;
@@ -202,12 +220,7 @@ impl Context {
 
     /// The same for a command that changes the slots of a sealed file: what is returned is a draft of the file
     /// to come, which `slot::finish` writes in place of this one.
-    fn unlock_draft(&self, command: &str) -> Result<Vault, Failure> {
-        if !command.starts_with("slot ") {
-            return Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file")).hint(
-                "a sealed file has slots, and is sealed again with `strongroom seal`: it has no other devices",
-            ));
-        }
+    fn unlock_draft(&self) -> Result<Vault, Failure> {
         let place = self.place()?;
         let (locked, _) = self.locked()?;
         let way = self.way(&locked)?;
@@ -396,7 +409,8 @@ impl Context {
             let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
             kinds.dedup();
             return Err(Failure::usage(format!(
-                "this vault opens with: {}; none was given",
+                "this {} opens with: {}; none was given",
+                Self::word(locked.store()),
                 kinds.join(", ")
             ))
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
