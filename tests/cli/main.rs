@@ -13,5 +13,6 @@ mod look;
 mod people;
 mod recover;
 mod restore;
+mod seal;
 mod status;
 mod verify;
