@@ -53,8 +53,14 @@ pub enum Phase {
     Reading,
     /// Storing the last objects and the header.
     Committing,
+    /// Writing an archive.
+    Exporting,
     /// Sealing objects anew under the newest keys.
     Reencrypting,
+    /// Reading, packing and storing files, into a sealed file.
+    Sealing,
+    /// Writing out a sealed file that takes the place of an older one.
+    Writing,
 }
 
 /// Receives [`Event`]s, from several threads.

@@ -292,6 +292,53 @@ fn a_change_of_keys_that_is_cut_off_anywhere_leaves_the_old_keys_or_the_new() {
     }
 }
 
+/// How many writes a change takes that starts no epoch: slot table, two rings and the record, each put twice.
+const WRITES_OF_A_CHANGE: u64 = 8;
+
+#[test]
+fn a_change_whose_record_lacks_its_second_copy_is_in_force_and_told_as_done() {
+    for kind in [Kind::Io, Kind::Full, Kind::Torn, Kind::AfterWrite] {
+        let (site, store) = in_memory();
+        let mut owner = site.unlock();
+        let seq = owner.log().head().seq + 1;
+        let copies = || {
+            let of = |folder: &str| store.list(&format!("{folder}a/{seq:016x}-")).unwrap().len();
+            (of(""), of("2/"))
+        };
+        store.plan(Some(Fault::once(kind, store.writes() + WRITES_OF_A_CHANGE)));
+        let id = add(&mut owner, Role::Reader, &way(2), "reader").unwrap();
+        store.plan(None);
+        assert_eq!(copies(), (1, usize::from(kind == Kind::AfterWrite)), "{kind:?}");
+        assert_eq!(owner.log().head().seq, seq, "{kind:?}");
+        assert_eq!(site.unlock_with(&way(2)).unwrap().slot().0.id, id, "{kind:?}");
+        // Who made the change goes on from it, and so does everybody else.
+        add(&mut owner, Role::Reader, &way(3), "another").unwrap();
+        rotate(&mut site.unlock()).unwrap();
+        for byte in 1..=3 {
+            assert_eq!(site.unlock_with(&way(byte)).unwrap().ring().epochs.len(), 2, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_whose_record_was_put_stands_though_nothing_could_be_read_after_it() {
+    let (site, store) = in_memory();
+    let mut owner = site.unlock();
+    store.plan(Some(Fault::lasting(Kind::Io, store.writes() + WRITES_OF_A_CHANGE)));
+    let told = add(&mut owner, Role::Reader, &way(2), "reader");
+    assert!(matches!(told, Err(Error::Store(_))), "{told:?}");
+    store.plan(None);
+    // The error may not be taken for a change that never was: all that it put is there.
+    assert!(site.unlock_with(&way(2)).is_ok());
+
+    // One write earlier there is no record, and nothing has changed.
+    store.plan(Some(Fault::once(Kind::Io, store.writes() + WRITES_OF_A_CHANGE - 1)));
+    let told = add(&mut site.unlock(), Role::Reader, &way(3), "another");
+    assert!(matches!(told, Err(Error::Store(_))), "{told:?}");
+    store.plan(None);
+    assert!(matches!(site.unlock_with(&way(3)).err(), Some(Error::WrongKey)));
+}
+
 #[test]
 fn of_two_owners_at_once_both_get_their_change() {
     let (site, _) = in_memory();

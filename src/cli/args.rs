@@ -14,6 +14,7 @@ use crate::cli::secrets;
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::text;
 use crate::id::Fingerprint;
+use crate::vault::receipt::Receipt;
 use crate::vault::slot::Way;
 
 /// Which vault.
@@ -95,7 +96,7 @@ pub struct SecretArgs {
     #[arg(long, value_name = "FILE", global = true)]
     pub card_file: Vec<PathBuf>,
 
-    /// File with your own key, as `age-keygen -pq` makes it; given for each file
+    /// File with your own key, as `age-keygen -pq` makes it, encrypted by `age -p` or not; given for each file
     #[arg(short, long, value_name = "FILE", global = true)]
     pub identity: Vec<PathBuf>,
 
@@ -329,6 +330,16 @@ fn elsewhere(kind: &str) -> Failure {
 /// What it looks like.
 pub fn parse_fingerprint(text: &str) -> Result<Fingerprint, text::Error> {
     text::decode_fingerprint(text)
+}
+
+/// Reads a receipt.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_receipt(text: &str) -> Result<Receipt, String> {
+    Receipt::parse(text).ok_or_else(|| {
+        "this is no receipt: it is one line of 132 characters that begins with strongroom1:".to_owned()
+    })
 }
 
 /// Reads a number of bytes: `500`, `10K`, `1.5M`, `2GB` (thousands), `1GiB` (1024s).

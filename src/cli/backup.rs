@@ -33,8 +33,10 @@ use crate::cli::trusted;
 use crate::cli::trusted::Kept;
 use crate::pack::compress;
 use crate::task::backup;
+use crate::task::backup::Form;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
+use crate::task::backup::Stream;
 use crate::task::backup::Summary;
 use crate::task::error::Error;
 use crate::tree::filter::Filter;
@@ -44,6 +46,9 @@ use crate::tree::filter::Marker;
 use crate::tree::path::printable;
 use crate::tree::walk::Owners;
 use crate::vault::device::DeviceVault;
+
+/// What snapshots are made with.
+pub(super) const PROGRAM: &str = concat!("strongroom ", env!("CARGO_PKG_VERSION"));
 
 /// The most that a list of paths has, in bytes.
 const PATHS_BYTES_MAX: u64 = 256 << 20;
@@ -130,7 +135,7 @@ pub struct BackupArgs {
 
 /// What is left out. Patterns have the syntax of .gitignore; a .strongroomignore in a folder holds for
 /// what is below it.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ExcludeArgs {
     /// Leave out what matches
     #[arg(short, long, value_name = "PATTERN")]
@@ -244,7 +249,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
         filter,
         profile: String::new(),
         left_out: vec![context.place()?, context.machine()?.folder().to_owned()],
-        program: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        program: PROGRAM.to_owned(),
         sealing: None,
     };
     let summary = {
@@ -267,7 +272,8 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Exit, Failure> {
     ))
 }
 
-fn clock() -> u64 {
+/// Now, in nanoseconds since 1970 UTC.
+pub(super) fn clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -295,6 +301,7 @@ fn first_run(context: &Context, args: &BackupArgs, missing: Failure) -> Result<D
     if !terminal::is_there() || context.output.json || args.dry_run {
         return Err(missing);
     }
+    init::check_unknown(context, &args.new)?;
     let place = printable(context.place()?.as_os_str().as_bytes());
     if !terminal::ask_yes(&format!("There is no vault yet in {place}. Make one now?"))? {
         return Err(missing);
@@ -309,14 +316,15 @@ fn input(args: &BackupArgs) -> Result<(Input, Option<String>), Failure> {
     let owner =
         || Owners::new().owner(rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     if args.stdin {
-        let stream: Box<dyn Read + Send> = Box::new(io::stdin());
-        return Ok((Input { paths: Vec::new(), stream: Some((stream, name()?, owner())) }, None));
+        let form = Form::File { path: name()?, owner: owner() };
+        let stream = Stream { bytes: Box::new(io::stdin()), form };
+        return Ok((Input { paths: Vec::new(), stream: Some(stream) }, None));
     }
     if args.stdin_from_command {
         let output = CommandOutput::start(&args.paths)?;
         let command = output.command.clone();
-        let stream: Box<dyn Read + Send> = Box::new(output);
-        return Ok((Input { paths: Vec::new(), stream: Some((stream, name()?, owner())) }, Some(command)));
+        let stream = Stream { bytes: Box::new(output), form: Form::File { path: name()?, owner: owner() } };
+        return Ok((Input { paths: Vec::new(), stream: Some(stream) }, Some(command)));
     }
     let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     for (files, end) in [(&args.files_from, b'\n'), (&args.files_from_raw, 0)] {
@@ -404,7 +412,8 @@ impl Drop for CommandOutput {
     }
 }
 
-fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failure> {
+/// Tells what was added.
+pub(super) fn tell(context: &Context, summary: &Summary, dry_run: bool) -> Result<(), Failure> {
     let counts = &summary.counts;
     if context.output.json {
         return context.json(&json!({

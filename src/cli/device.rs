@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::cli::args::parse_receipt;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
@@ -13,13 +14,13 @@ use crate::cli::init::host_name;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
 use crate::cli::open::wait_for_others;
+use crate::cli::powers::Powers;
 use crate::cli::render;
 use crate::cli::slot::finish;
 use crate::cli::status::count;
 use crate::cli::status::in_words;
 use crate::cli::terminal;
 use crate::id::DeviceId;
-use crate::store::Store;
 use crate::store::state::StateDir;
 use crate::task::reseed;
 use crate::vault::LockedVault;
@@ -63,6 +64,10 @@ struct RequestArgs {
     /// [default: its host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+
+    /// A receipt that a backup printed: the vault must hold that state or a later one
+    #[arg(long, value_name = "RECEIPT", value_parser = parse_receipt)]
+    expect: Vec<Receipt>,
 }
 
 #[derive(Args)]
@@ -146,10 +151,26 @@ fn pin(keys: &DeviceKeys, locked: &LockedVault, state: &StateDir) -> Result<(), 
     }
 }
 
+/// Holds a vault that this machine sees for the first time against what another one has seen of it, before
+/// anything of it is believed.
+fn check_receipts(locked: &LockedVault, receipts: &[Receipt]) -> Result<(), Failure> {
+    let vault = locked.log().fingerprint().vault_id();
+    for receipt in receipts {
+        if receipt.vault != vault {
+            return Err(Failure::new(Exit::History, "the receipt was given by another vault").hint(
+                "look whether `--vault` names the right place, and whether the receipt is this vault's",
+            ));
+        }
+        receipt.check(locked)?;
+    }
+    Ok(())
+}
+
 fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
     let (locked, pins) = context.locked()?;
+    check_receipts(&locked, &args.expect)?;
     context.confirm_vault(&locked, pins.is_some())?;
     let keys = own_keys(context, &locked)?;
     let fingerprint = locked.log().fingerprint();
@@ -157,13 +178,15 @@ fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
     let machine = context.machine()?;
     context.pin_quietly(&machine, &locked);
     machine.remember(&locked.store().place(), &fingerprint)?;
+    let powers = Powers::tried(&keys, &fingerprint, locked.store());
     if context.output.json {
         context.json(&json!({
             "message_type": "device_request",
             "schema": 1,
             "device": keys.device.to_string(),
             "code": code.to_string(),
-            "can_remove": can_remove(&keys, &fingerprint, locked.store()),
+            "can_remove": powers.all().remove,
+            "can_overwrite": powers.all().overwrite,
         }))?;
         return Ok(Exit::Done);
     }
@@ -173,31 +196,8 @@ fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
     context.line("An owner takes this machine in, wherever the vault can be reached, by")?;
     context.line(&format!("    strongroom device approve {code} --name {}", quoted(&name)))?;
     context.line("after which `strongroom backup PATH` works here.")?;
-    warn_if_it_can_remove(context, can_remove(&keys, &fingerprint, locked.store()));
+    powers.tell(context);
     Ok(Exit::Done)
-}
-
-/// Whether the storage lets this machine remove what it put: tried with its own request, which is put back.
-fn can_remove(keys: &DeviceKeys, fingerprint: &crate::id::Fingerprint, store: &dyn Store) -> bool {
-    let Ok(waiting) = join::requests(store, fingerprint) else { return false };
-    let own = waiting
-        .into_iter()
-        .find(|each| matches!(&each.request, Ok((request, _)) if request.device == keys.device));
-    let Some(own) = own else { return false };
-    let removed = store.remove(&own.name.second()).is_ok();
-    // If it can't be put back there is the first copy.
-    let _ = Request::put(fingerprint, keys, store);
-    removed
-}
-
-fn warn_if_it_can_remove(context: &Context, can: bool) {
-    if can {
-        context.note(
-            "note: with what this machine has, it can also delete files of the vault. Whoever takes it over can \
-             delete backups, which `strongroom verify` shows and nothing undoes: where the storage allows it, give \
-             the machine access that only adds",
-        );
-    }
 }
 
 fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
@@ -274,8 +274,10 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let fingerprint = vault.log().fingerprint();
     let request = Request::new(fingerprint.vault_id(), &keys);
     // A request stands for a moment, to see what the storage lets this machine do.
-    let can_remove = Request::put(&fingerprint, &keys, vault.store()).is_ok()
-        && can_remove(&keys, &fingerprint, vault.store());
+    let powers = match Request::put(&fingerprint, &keys, vault.store()) {
+        Ok(_) => Powers::tried(&keys, &fingerprint, vault.store()),
+        Err(_) => Powers::over(vault.store()),
+    };
     vault.add_device(&request, &name, context.now, &wait_for_others)?;
     for waiting in join::requests(vault.store(), &fingerprint)? {
         if matches!(&waiting.request, Ok((of, _)) if of.device == keys.device) {
@@ -283,7 +285,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
         }
     }
     finish(context, &vault);
-    warn_if_it_can_remove(context, can_remove);
+    powers.tell(context);
     context.machine()?.remember(&vault.store().place(), &fingerprint)?;
     joined(
         context,

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::store;
 use crate::task;
+use crate::tree;
 use crate::tree::filter;
 use crate::tree::path;
 use crate::tree::place;
@@ -328,6 +329,7 @@ impl From<&task::error::Error> for Failure {
             Error::Vault(error) => return error.into(),
             Error::Source(error) => return error.into(),
             Error::Target(error) => return error.into(),
+            Error::Archive(error) => return error.into(),
             Error::Refused { .. } => (Exit::Refused, None),
             Error::Stream(_) | Error::Output(_) => (Exit::Failed, None),
             Error::Pack(_) => (
@@ -350,6 +352,32 @@ impl From<&task::error::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<&tree::tar::Error> for Failure {
+    fn from(error: &tree::tar::Error) -> Self {
+        use tree::tar::Error;
+        let (exit, hint) = match error {
+            Error::Compressed { with } => {
+                return Self::new(Exit::Usage, chain(error))
+                    .hint(format!("unpack it on the way: `{with} FILE | strongroom import -`"));
+            }
+            Error::NotTar => (Exit::Usage, "a single file is added by `strongroom backup`"),
+            Error::Io(_) => (Exit::Failed, "no snapshot was added"),
+            Error::CutShort | Error::Damaged { .. } => {
+                (Exit::Damaged, "no snapshot was added: get the archive again from where it came")
+            }
+            Error::Trailing => {
+                (Exit::Damaged, "no snapshot was added: archives that were joined are imported one by one")
+            }
+            Error::Refused { .. } => (
+                Exit::Refused,
+                "no snapshot was added: unpack it into a folder, look at what comes of it, and back that up",
+            ),
+            Error::TooMuch => (Exit::Failed, "no snapshot was added: import it in several parts"),
+        };
+        Self::new(exit, chain(error)).hint(hint)
     }
 }
 
@@ -491,12 +519,31 @@ mod tests {
         ]
     }
 
+    fn archive_errors() -> Vec<(tree::tar::Error, Exit)> {
+        use tree::tar::Error;
+        use tree::tar::Why;
+        let refused = |why| Error::Refused { name: b"a\nb".as_slice().into(), why };
+        vec![
+            (Error::Io(io::Error::other("it is gone")), Exit::Failed),
+            (Error::NotTar, Exit::Usage),
+            (Error::Compressed { with: "gzip -dc" }, Exit::Usage),
+            (Error::CutShort, Exit::Damaged),
+            (Error::Trailing, Exit::Damaged),
+            (Error::Damaged { at: 512, what: "it is" }, Exit::Damaged),
+            (Error::TooMuch, Exit::Failed),
+            (refused(Why::Twice), Exit::Refused),
+            (refused(Why::Type(b'\n')), Exit::Refused),
+            (refused(Why::LinkTarget(b"\x1b[2J".as_slice().into())), Exit::Refused),
+        ]
+    }
+
     #[test]
     fn every_error_has_its_exit_code_and_a_hint_and_one_line_of_message() {
         let mut all: Vec<(Failure, Exit)> = Vec::new();
         all.extend(vault_errors().iter().map(|(error, exit)| (error.into(), *exit)));
         all.extend(store_errors().iter().map(|(error, exit)| (error.into(), *exit)));
         all.extend(place_errors().iter().map(|(error, exit)| (error.into(), *exit)));
+        all.extend(archive_errors().iter().map(|(error, exit)| (error.into(), *exit)));
         let interrupted = &task::error::Error::Interrupted;
         all.push((interrupted.into(), Exit::Interrupted));
         for (failure, exit) in all {

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
+use crate::cli::powers::Powers;
 use crate::cli::secrets;
 use crate::cli::terminal;
 use crate::crypto::kdf::Argon2Settings;
@@ -61,6 +62,10 @@ pub struct NewVaultArgs {
     /// Take a passphrase that is easy to guess
     #[arg(long)]
     allow_weak_passphrase: bool,
+
+    /// Make a vault where this machine knows another one, which isn't there any more
+    #[arg(long)]
+    replace_known: bool,
 }
 
 /// Runs the command.
@@ -99,6 +104,7 @@ impl Code {
 pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failure> {
     let place = context.place()?;
     let is_begun = check_place(&place)?;
+    check_unknown(context, args)?;
     let machine = context.machine()?;
     let name = args.name.clone().unwrap_or_else(host_name);
     if name.is_empty() || name.len() > 255 {
@@ -151,10 +157,42 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
         .map_err(|error| half_made(&error))?;
     machine.remember(&store.place(), &fingerprint)?;
 
-    let made =
-        Made { place: &store.place(), fingerprint, name: &name, device: &device, way: &way, code: &code };
+    let powers = Powers::over(&*store);
+    let made = Made {
+        place: &store.place(),
+        fingerprint,
+        name: &name,
+        device: &device,
+        way: &way,
+        code: &code,
+        powers,
+    };
     made.tell(context, new_key_file.as_ref().map(|(path, _)| path.as_path()))?;
+    powers.tell(context);
     Ok(fingerprint)
+}
+
+/// Refuses a place where this machine knows a vault. Backups would go on into the new one without a word,
+/// though the old one is on a drive that isn't attached, or was taken away by somebody.
+///
+/// # Errors
+/// [`Exit::Refused`], unless the person says that the old one is to be replaced.
+pub fn check_unknown(context: &Context, args: &NewVaultArgs) -> Result<(), Failure> {
+    let place = context.place()?;
+    let Some(known) = context.machine()?.known(&place.display().to_string())? else { return Ok(()) };
+    if args.replace_known {
+        return Ok(());
+    }
+    let words = text::fingerprint_words(&known);
+    let place = printable(place.as_os_str().as_bytes());
+    Err(Failure::new(
+        Exit::Refused,
+        format!("this machine knows a vault in {place}, and it is not there: {words}"),
+    )
+    .hint(
+        "is the right drive attached, and is the vault whole on it? If it is gone for good, or was moved, \
+             `--replace-known` makes a new one in its place",
+    ))
 }
 
 fn half_made(error: &Error) -> Failure {
@@ -281,6 +319,7 @@ struct Made<'a> {
     device: &'a DeviceKeys,
     way: &'a Way,
     code: &'a Code,
+    powers: Powers,
 }
 
 impl Made<'_> {
@@ -317,6 +356,8 @@ impl Made<'_> {
                 "slots": self.ways(),
                 "key_file_created": new_key_file.map(shown),
                 "recovery_code_file": code_file,
+                "can_remove": self.powers.all().remove,
+                "can_overwrite": self.powers.all().overwrite,
             }));
         }
         let place = printable(self.place.as_bytes());

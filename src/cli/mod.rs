@@ -16,8 +16,10 @@ mod completions;
 mod device;
 mod diff;
 mod dump;
+mod export;
 mod find;
 mod html;
+mod import;
 mod incident;
 mod init;
 mod inspect;
@@ -26,6 +28,7 @@ mod ls;
 mod man;
 mod new_way;
 mod open_file;
+mod powers;
 mod recover;
 mod recovery_kit;
 mod restore;
@@ -105,6 +108,8 @@ enum Command {
     Dump(dump::DumpArgs),
     #[command(visible_alias = "extract")]
     Restore(restore::RestoreArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
     #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
@@ -191,6 +196,8 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(&context, &args),
         Command::Dump(args) => dump::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
+        Command::Export(args) => export::run(&context, &args),
+        Command::Import(args) => import::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args),
@@ -276,9 +283,8 @@ fn meant(word: &str) -> Option<&'static str> {
         "repair" | "rebuild-index" => {
             "`strongroom verify --read-all` finds what is damaged; what is whole can always be restored"
         }
-        "export-tar" | "export" => {
-            "`strongroom restore SNAPSHOT --target DIR` takes out a tree, `dump` one file"
-        }
+        "import-tar" => "`strongroom import FILE` adds a tar archive as a snapshot",
+        "export-tar" => "`strongroom export SNAPSHOT` writes a tar archive",
         "repo-create" | "rcreate" | "rinit" => "a new vault is made by `strongroom init`",
         "rlist" => "`strongroom snapshots` lists the snapshots of a vault",
         "-p" | "--password" | "--passphrase" => {

@@ -69,10 +69,7 @@ impl Context {
     pub fn place(&self) -> Result<PathBuf, Failure> {
         let Some(given) = &self.vault.vault else { return self.default_place() };
         let path = local_path(given)?;
-        // The same place must have the same name every time, however it is reached: pins hang on it.
-        std::fs::canonicalize(&path)
-            .or_else(|_| std::path::absolute(&path))
-            .map_err(|error| Failure::io(one_line(&path.to_string_lossy()), &error))
+        canonical(&path).map_err(|error| Failure::io(one_line(&path.to_string_lossy()), &error))
     }
 
     /// Where a vault is looked for when none is named.
@@ -578,6 +575,17 @@ pub fn clock() -> u64 {
 /// Writes to standard error; nobody can be told if that fails.
 pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// `path` without links, what isn't there yet left as it is: the same place must have the same name every
+/// time, however it is reached and whether or not it is there, for pins hang on it.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find(|each| each.exists()).unwrap_or(&absolute);
+    let mut canonical = std::fs::canonicalize(there)?;
+    // Joining nothing would add a slash.
+    canonical.extend(absolute.strip_prefix(there).unwrap_or(Path::new("")));
+    Ok(canonical)
 }
 
 /// The folder that `variable` names, or `below` the home folder.

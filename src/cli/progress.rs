@@ -418,7 +418,10 @@ fn words(phase: Phase) -> &'static str {
         Phase::Verifying => "verifying",
         Phase::Reading => "reading",
         Phase::Committing => "committing",
+        Phase::Exporting => "exporting",
         Phase::Reencrypting => "re-encrypting",
+        Phase::Sealing => "sealing",
+        Phase::Writing => "writing",
     }
 }
 

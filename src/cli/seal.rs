@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::args::parse_size;
 use crate::cli::backup::ExcludeArgs;
+use crate::cli::backup::PROGRAM;
 use crate::cli::backup::parse_level;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
@@ -67,7 +68,7 @@ const SHRINKS_MOST: u64 = 20;
 ///
 /// `strongroom seal Customers` makes Customers.strongroom beside it, and `strongroom open` brings the folder
 /// back. Sealed again into its own file, only what changed is compressed and encrypted anew.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct SealArgs {
     /// What to seal
     #[arg(value_name = "DIR", required = true)]
@@ -135,6 +136,7 @@ struct Recipient {
 /// [`Exit::Refused`] if another file has the name, or there is no room; [`Exit::Usage`]; what reading and
 /// writing say. [`Exit::SourceIncomplete`] at the end if something could not be read.
 pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
+    let args = &SealArgs { paths: args.paths.iter().map(|path| behind_link(path)).collect(), ..args.clone() };
     check_names(&args.paths)?;
     let output = output(args)?;
     let recipients = recipients(args)?;
@@ -300,7 +302,7 @@ fn options(context: &Context, args: &SealArgs, sealing: Sealing) -> Result<Optio
         filter: args.excludes.filter()?,
         profile: String::new(),
         left_out: vec![context.machine()?.folder().to_owned()],
-        program: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+        program: PROGRAM.to_owned(),
         sealing: Some(sealing),
     })
 }
@@ -362,14 +364,16 @@ fn beside(paths: &[PathBuf]) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
     let parent = match path.parent() {
         // As it was given, so that what is told has the person's own words.
-        Some(parent) if path.file_name().is_some() && !is_link(path) => parent.to_owned(),
+        Some(parent) if path.file_name().is_some() => parent.to_owned(),
         _ => real.parent().map(Path::to_owned).unwrap_or_default(),
     };
     Ok(parent.join(OsStr::from_bytes(&name)))
 }
 
-fn is_link(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
+/// Whoever seals a link means what it leads to.
+fn behind_link(path: &Path) -> PathBuf {
+    let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    if is_link { std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() }
 }
 
 /// Whoever seals into a file that is there means that file as it is.

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
+use crate::store;
 use crate::store::SealedDraft;
 use crate::store::SealedFile;
 use crate::store::Store;
@@ -33,7 +36,13 @@ pub fn is_file(place: &Path) -> bool {
 /// # Errors
 /// `Exit::NoVault` if it is no sealed file; `Exit::Damaged`.
 pub fn load(place: &Path) -> Result<Arc<SealedFile>, Failure> {
-    Ok(Arc::new(SealedFile::load(place)?))
+    match SealedFile::load(place) {
+        Ok(file) => Ok(Arc::new(file)),
+        Err(store::Error::NoVault { place }) => {
+            Err(Failure::new(Exit::NoVault, format!("there is no file {}", one_line(&place))))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens the file at `place`, all of its end and log checked, over a draft of the one that is to take its

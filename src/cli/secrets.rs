@@ -22,12 +22,15 @@ use crate::cli::terminal::Input;
 use crate::cli::terminal::TRIES;
 use crate::cli::terminal::ask_hidden;
 use crate::cli::terminal::ask_shown;
+use crate::cli::terminal::is_there;
 use crate::cli::terminal::read_to_end;
 use crate::cli::terminal::show;
 use crate::cli::terminal::tell;
 use crate::cli::trusted;
 use crate::cli::trusted::Kept;
 use crate::cli::trusted::shown;
+use crate::crypto::age;
+use crate::crypto::age::EncryptedFile;
 use crate::crypto::card;
 use crate::crypto::card::Card;
 use crate::crypto::digest;
@@ -420,18 +423,56 @@ pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
     Ok(CardSet { set: first.set(), threshold: first.threshold(), count: first.count(), secret })
 }
 
-/// Reads identity files, as `age-keygen -pq` makes them.
+/// Reads identity files, as `age-keygen -pq` makes them and as `age -p` encrypts those. Of the latter the
+/// passphrase is asked for.
 ///
 /// # Errors
-/// If one isn't there, others can read or change it, or it holds no identity.
+/// If one isn't there, others can read or change it, it holds no identity, or it is encrypted and doesn't open.
 pub fn read_identities(files: &[PathBuf]) -> Result<Vec<KemSecretKey>, Failure> {
     let mut identities = Vec::new();
     for path in files {
-        let bytes = read_secret_file(path)?;
+        let mut bytes = read_secret_file(path)?;
+        if bytes.expose(age::is_encrypted) {
+            bytes = decrypt_identity_file(&bytes, &shown(path))?;
+        }
         let found = bytes.expose(recipient::decode_identity_file);
         identities.extend(found.map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))?);
     }
     Ok(identities)
+}
+
+/// Asks for the passphrase of an identity file, and decrypts it. The options for the vault's passphrase
+/// don't speak of this one, which is another.
+///
+/// # Errors
+/// [`Exit::Usage`] if there is nobody to ask, or no passphrase opens such a file; [`Exit::Refused`] if to try
+/// one costs too much; [`Exit::WrongKey`] if it is wrong; [`Exit::Damaged`] if the rest of the file is.
+fn decrypt_identity_file(file: &SecretBytes, shown: &str) -> Result<SecretBytes, Failure> {
+    let failure = |error| identity_file_failure(shown, error);
+    let file = file.expose(EncryptedFile::decode).map_err(failure)?;
+    if !is_there() {
+        let message = format!("{shown} is encrypted, and there is no terminal to ask for its passphrase at");
+        return Err(Failure::usage(message).hint(DECRYPT_HINT));
+    }
+    // Not as the vault's passphrases are taken: age leaves one as it is typed.
+    let typed = ask_hidden(&format!("Passphrase for the identity file {shown}: "))?;
+    file.open(&typed).map_err(failure)
+}
+
+const DECRYPT_HINT: &str = "decrypt it with `age -d`; a shell's `-i <(age -d FILE)` leaves no copy of it";
+
+fn identity_file_failure(shown: &str, error: age::Error) -> Failure {
+    let (exit, hint) = match error {
+        age::Error::WrongPassphrase => {
+            (Exit::WrongKey, "it is the one that `age -p` asked for, not one of a vault")
+        }
+        age::Error::Damaged => (Exit::Damaged, "take another copy of it"),
+        age::Error::TooExpensive => (Exit::Refused, DECRYPT_HINT),
+        age::Error::Memory(_) => (Exit::Failed, "close other programs, or use a larger machine"),
+        age::Error::Format | age::Error::TooLong => (Exit::Usage, "take another copy of it"),
+        age::Error::Newer | age::Error::Recipients => (Exit::Usage, DECRYPT_HINT),
+    };
+    Failure::new(exit, format!("{shown}: {error}")).hint(hint)
 }
 
 /// The page that goes with a recovery code: what it is for, which vault it opens, and the code.

@@ -159,11 +159,13 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     conclude(context, &mut vault, false)?;
     told(context, "slot_added", &args.label, role, kind, &new.keep)?;
     if !context.output.json {
+        let is_file = vault.store().is_sealed_file();
         let may = match role {
             Role::Owner => "everything, with an owner's powers",
+            Role::Reader if is_file => "all of it, and changes nothing",
             Role::Reader => "all snapshots of all devices, and changes nothing",
         };
-        let what = if vault.store().is_sealed_file() { "file" } else { "vault" };
+        let what = if is_file { "file" } else { "vault" };
         context.line(&format!("{label} opens the {what} by {kind}: {may}"))?;
     }
     Ok(Exit::Done)

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::args::parse_receipt;
 use crate::cli::args::parse_size;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
@@ -466,12 +467,6 @@ fn change_word(change: &Change) -> String {
 }
 
 // ---- arguments ---------------------------------------------------------------------------------
-
-fn parse_receipt(text: &str) -> Result<Receipt, String> {
-    Receipt::parse(text).ok_or_else(|| {
-        "this is no receipt: it is one line of 132 characters that begins with strongroom1:".to_owned()
-    })
-}
 
 /// Reads `2/7`, `5%` or a size.
 fn parse_subset(text: &str) -> Result<ReadData, String> {

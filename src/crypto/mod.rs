@@ -5,6 +5,7 @@
 //! swap and core dumps.
 
 pub(crate) mod aead;
+pub mod age;
 pub(crate) mod bech32;
 pub mod card;
 pub(crate) mod crockford;

@@ -9,6 +9,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::crypto::age;
 use crate::crypto::bech32;
 use crate::crypto::kem::KemPublicKey;
 use crate::crypto::kem::KemSecretKey;
@@ -21,8 +22,6 @@ const OTHER_RECIPIENTS: [&str; 2] = ["age1", "ssh-"];
 /// How identities of other kinds begin.
 const OTHER_IDENTITIES: [&str; 3] =
     ["AGE-SECRET-KEY-1", "AGE-PLUGIN-", "-----BEGIN OPENSSH PRIVATE KEY-----"];
-/// How files begin that age encrypted, armored and not.
-const ENCRYPTED: [&[u8]; 2] = [b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/"];
 
 /// Why text is no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +71,7 @@ impl std::error::Error for Error {}
 /// Why a file gives no identities.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileError {
-    /// It is encrypted, with a passphrase or to somebody.
+    /// It is encrypted, with a passphrase or to somebody: [`age::EncryptedFile`] opens it first.
     Encrypted,
     /// There is no identity in it.
     Empty,
@@ -83,9 +82,7 @@ pub enum FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Encrypted => {
-                write!(f, "this identity file is encrypted: decrypt it first with age -d")
-            }
+            Self::Encrypted => write!(f, "it is encrypted"),
             Self::Empty => write!(f, "there is no identity in it"),
             Self::Line(number, _) => write!(f, "line {number} can't be used"),
         }
@@ -144,7 +141,7 @@ pub fn decode_identity(text: &str) -> Result<KemSecretKey, Error> {
 /// # Errors
 /// [`FileError::Encrypted`], [`FileError::Empty`], or [`FileError::Line`] for anything else in it.
 pub fn decode_identity_file(file: &[u8]) -> Result<Vec<KemSecretKey>, FileError> {
-    if ENCRYPTED.iter().any(|beginning| file.trim_ascii_start().starts_with(beginning)) {
+    if age::is_encrypted(file) {
         return Err(FileError::Encrypted);
     }
     let mut identities = Vec::new();
@@ -276,8 +273,6 @@ mod tests {
         ] {
             assert_eq!(refused(file), Some(FileError::Encrypted));
         }
-        let message = "this identity file is encrypted: decrypt it first with age -d";
-        assert_eq!(FileError::Encrypted.to_string(), message);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::id::ObjectName;
 
 use super::Error;
 use super::Listed;
+use super::Rights;
 use super::Store;
 
 /// How a faulty operation fails.
@@ -231,6 +232,11 @@ impl<S: Store> Store for Faulty<S> {
 
     fn writable(&self) -> Result<(), Error> {
         self.inner.writable()
+    }
+
+    fn rights(&self, name: &ObjectName) -> Result<Rights, Error> {
+        self.look()?;
+        self.inner.rights(name)
     }
 
     fn strangers(&self) -> Result<u64, Error> {

@@ -43,7 +43,9 @@ use crate::id::ObjectName;
 
 use super::Error;
 use super::Listed;
+use super::Rights;
 use super::Store;
+use super::rights;
 
 /// What the files of unfinished puts are called, with the process and a number in between.
 const LEFTOVER_START: &str = ".strongroom-";
@@ -54,7 +56,8 @@ const LEFTOVER_SECONDS: i64 = 24 * 60 * 60;
 const SEQUENTIAL_BYTES_MIN: u64 = 1 << 20;
 
 /// Flags that open a folder, and nothing else, without following a link.
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Flags that open a file for reading; a planted pipe must not block, nor a terminal be adopted.
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -573,6 +576,11 @@ impl Store for Local {
             // A system that can't tell is no reason not to try.
             _ => Ok(()),
         }
+    }
+
+    fn rights(&self, name: &ObjectName) -> Result<Rights, Error> {
+        let rights = self.folder("").and_then(|root| rights::of(root, name.as_str()));
+        rights.map_err(|errno| self.failure(name, errno))
     }
 
     fn strangers(&self) -> Result<u64, Error> {

@@ -7,6 +7,7 @@
 mod faulty;
 mod local;
 mod memory;
+mod rights;
 mod sealed;
 pub mod state;
 
@@ -26,6 +27,7 @@ pub use faulty::Kind;
 pub use local::Local;
 pub use memory::Memory;
 pub use memory::State;
+pub use rights::Rights;
 pub use sealed::PART_BYTES_MIN;
 pub use sealed::SealedDraft;
 pub use sealed::SealedFile;
@@ -93,6 +95,15 @@ pub trait Store: Send + Sync {
     /// [`Error::ReadOnly`] or [`Error::Denied`]. That there is none promises nothing.
     fn writable(&self) -> Result<(), Error>;
 
+    /// What could be done to an object that is there with the access that this program has, asked without
+    /// doing it; nothing where only trying would tell.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if the object isn't there.
+    fn rights(&self, _name: &ObjectName) -> Result<Rights, Error> {
+        Ok(Rights::default())
+    }
+
     /// How many things lie here that are neither objects nor what an interrupted put left behind.
     ///
     /// # Errors
@@ -142,6 +153,9 @@ macro_rules! store_by_pointer {
             }
             fn writable(&self) -> Result<(), Error> {
                 (**self).writable()
+            }
+            fn rights(&self, name: &ObjectName) -> Result<Rights, Error> {
+                (**self).rights(name)
             }
             fn strangers(&self) -> Result<u64, Error> {
                 (**self).strangers()

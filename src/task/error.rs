@@ -28,6 +28,8 @@ pub enum Error {
     },
     /// The stream that was to be backed up failed.
     Stream(io::Error),
+    /// The archive that was to be imported is not taken.
+    Archive(tree::tar::Error),
     /// Where a file's bytes were to be written failed.
     Output(io::Error),
     /// A chunk could not be packed, or this machine computes wrongly.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
             Self::Vault(error) => error.fmt(f),
             Self::Source(error) => error.fmt(f),
             Self::Target(error) => error.fmt(f),
+            Self::Archive(error) => error.fmt(f),
             Self::Refused { what } => f.write_str(what),
             Self::Output(_) => write!(f, "what was read could not be written out"),
             Self::Stream(_) => write!(f, "what was to be backed up could not be read to its end"),
@@ -77,6 +80,7 @@ impl std::error::Error for Error {
             Self::Vault(error) => error.source(),
             Self::Source(error) => error.source(),
             Self::Target(error) => error.source(),
+            Self::Archive(error) => error.source(),
             Self::Stream(error) | Self::Output(error) => Some(error),
             Self::Pack(error) => error.source(),
             Self::Node(error) => error.source(),
@@ -101,6 +105,12 @@ impl From<join::Error> for Error {
 impl From<place::Error> for Error {
     fn from(error: place::Error) -> Self {
         Self::Target(error)
+    }
+}
+
+impl From<tree::tar::Error> for Error {
+    fn from(error: tree::tar::Error) -> Self {
+        Self::Archive(error)
     }
 }
 

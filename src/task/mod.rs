@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod browse;
 pub mod error;
+pub mod export;
 pub mod incident;
 pub mod reencrypt;
 pub mod reseed;

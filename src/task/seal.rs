@@ -29,6 +29,8 @@ use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reseed;
 use crate::task::verify;
+use crate::task::verify::Change;
+use crate::task::verify::Difference;
 use crate::task::verify::ReadData;
 use crate::tree::path::TreePath;
 use crate::vault::LockedVault;
@@ -250,10 +252,13 @@ fn finish(
     authority: &SigningKey,
     observer: &dyn Observer,
 ) -> Result<u64, Error> {
-    observer.event(&Event::Phase(Phase::Committing));
     let end = end::encode(fingerprint.vault_id(), &draft.members(), authority);
     let file_bytes = draft.file_bytes(end.len() as u64);
-    draft.finish(&end, &|_| {}).map_err(error::Error::from)?;
+    observer.event(&Event::Phase(Phase::Writing));
+    observer.event(&Event::Total { items: 0, bytes: file_bytes });
+    draft
+        .finish(&end, &|bytes| observer.event(&Event::Progress { items: 0, bytes }))
+        .map_err(error::Error::from)?;
     Ok(file_bytes)
 }
 
@@ -288,6 +293,12 @@ pub fn check_source(
     let found = verify::against_source(reader, source, name, observer)?;
     match found.differences.first() {
         None => Ok(()),
-        Some(first) => Err(Error::Refused { what: format!("{} is no longer as it was sealed", first.path) }),
+        Some(Difference { path, changes }) => {
+            let what = match changes.first() {
+                Some(Change::OnlyOnDisk) => "is not in the file",
+                _ => "is no longer as it was sealed",
+            };
+            Err(Error::Refused { what: format!("{path} {what}") })
+        }
     }
 }

@@ -6,7 +6,11 @@ use crate::crypto::digest;
 use crate::id::DeviceId;
 use crate::id::Digest;
 use crate::id::VaultId;
+use crate::vault::LockedVault;
+use crate::vault::authority::Log;
 use crate::vault::authority::LogHead;
+use crate::vault::error::Error;
+use crate::vault::history::History;
 use crate::vault::record::Head;
 
 const PREFIX: &str = "strongroom1:";
@@ -71,10 +75,51 @@ impl Receipt {
         })
     }
 
-    /// Whether a digest is the one that the receipt cut in half.
-    #[must_use]
-    pub fn matches(cut: &[u8; 16], digest: &Digest) -> bool {
-        half(digest) == *cut
+    /// Checks that a vault goes on from the state that this names. Which vault it is, the caller has checked.
+    ///
+    /// # Errors
+    /// As [`Receipt::check_log`] and [`Receipt::check_history`]; as loading the device's history.
+    pub fn check(&self, locked: &LockedVault) -> Result<(), Error> {
+        self.check_log(locked.log())?;
+        if self.seq == 0 { Ok(()) } else { self.check_history(locked.log(), &locked.history(self.device)?) }
+    }
+
+    /// Checks that a log goes on from the record that this names, and knows the device.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`] if it ends before, or has no such device; [`Error::Forked`] if it differs.
+    pub fn check_log(&self, log: &Log) -> Result<(), Error> {
+        let seq = self.authority_seq;
+        match log.at(u64::from(seq)) {
+            None => Err(Error::RolledBack {
+                what: format!("its log ends at record {}, the receipt names record {seq}", log.head().seq),
+            }),
+            Some(head) if half(&head.digest) != self.authority_digest => Err(Error::Forked {
+                what: format!("record {seq} of its log is not the one that the receipt names"),
+            }),
+            Some(_) if self.seq > 0 && !log.devices().contains_key(&self.device) => Err(Error::RolledBack {
+                what: format!("device {}, which the receipt names, is not in it", self.device.short()),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Checks that the chain of its device holds the snapshot that this names. Whatever was seen of a revoked
+    /// device, an owner has settled what counts of it.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`] if the chain ends before; [`Error::Forked`] if it has another one there.
+    pub fn check_history(&self, log: &Log, history: &History) -> Result<(), Error> {
+        let is_settled = log.devices().get(&self.device).is_some_and(|known| known.revoked.is_some());
+        if self.seq == 0 || is_settled {
+            return Ok(());
+        }
+        let place = format!("snapshot {} of device {}", self.seq, self.device.short());
+        match history.at(u64::from(self.seq)) {
+            Some(head) if half(&head.digest) == self.digest => Ok(()),
+            Some(_) => Err(Error::Forked { what: format!("{place} is not the one that the receipt names") }),
+            None => Err(Error::RolledBack { what: format!("{place}, which the receipt names, is gone") }),
+        }
     }
 }
 

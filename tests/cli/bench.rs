@@ -13,6 +13,8 @@ use expectrl::session::OsSession;
 use serde_json::Value;
 use strongroom::seal::pseal;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_strongroom");
+
 /// What a run of the program gave.
 pub struct Run {
     pub code: i32,
@@ -100,6 +102,21 @@ impl Bench {
         }
     }
 
+    /// Flips bits in all that is longer than the smallest pack.
+    pub fn damage_packs(&self) {
+        let vault = self.path("vault");
+        for (path, mut bytes) in tree(&vault) {
+            if path.starts_with("p") && bytes.len() > 2_000 {
+                for byte in &mut bytes[1_500..] {
+                    *byte ^= 1;
+                }
+                let path = vault.join(path);
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+
     /// A path in the folder of this test, which is also where the program runs.
     pub fn path(&self, below: &str) -> PathBuf {
         self.folder.path().canonicalize().unwrap().join(below)
@@ -109,6 +126,12 @@ impl Bench {
         let path = self.path(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
+    }
+
+    /// A file that only this user can read.
+    pub fn write_secret(&self, below: &str, bytes: &[u8]) {
+        self.write(below, bytes);
+        set_mode(&self.path(below), 0o600);
     }
 
     /// Where the sources are in a snapshot.
@@ -124,7 +147,11 @@ impl Bench {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        self.command_of(Path::new(PROGRAM), args)
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.folder.path())
@@ -147,7 +174,26 @@ impl Bench {
     }
 
     pub fn run_with(&self, args: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Run {
-        let mut command = self.command(args);
+        self.run_command(self.command(args), environment, input)
+    }
+
+    /// Run by another user, whose home is `home`, below the folder of this test; only root can do that.
+    pub fn run_as(&self, user: u32, home: &str, args: &[&str]) -> Run {
+        let (program, home) = (self.path("program"), self.path(home));
+        if !program.exists() {
+            // Where another user gets at it.
+            fs::copy(PROGRAM, &program).unwrap();
+            set_mode(&self.path(""), 0o755);
+            fs::create_dir(&home).unwrap();
+            std::os::unix::fs::chown(&home, Some(user), Some(user)).unwrap();
+        }
+        let mut command = self.command_of(&program, args);
+        std::os::unix::process::CommandExt::uid(&mut command, user);
+        std::os::unix::process::CommandExt::gid(&mut command, user);
+        self.run_command(command, &[("HOME", home.to_str().unwrap())], b"")
+    }
+
+    fn run_command(&self, mut command: Command, environment: &[(&str, &str)], input: &[u8]) -> Run {
         for (name, value) in environment {
             if value.is_empty() {
                 command.env_remove(name);
@@ -267,6 +313,10 @@ impl Terminal {
         };
         (text, code)
     }
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
 /// All files below a folder with their bytes.

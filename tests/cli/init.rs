@@ -8,6 +8,10 @@ const MADE: &str = "vault        DIR/vault\nfingerprint  WORDS\n             FIN
     move it away\n  - a copy of the new key file key\n  - the fingerprint, to know this vault again\n\nThis machine can \
     now add snapshots to the vault, and can't read them: strongroom backup PATH\n";
 
+/// What the maker of a vault in a folder of his own is told.
+const NOTE: &str = "note: this machine can delete and overwrite what the vault holds, and so can whoever takes it over: \
+    `strongroom verify` shows it, nothing undoes it. Where the storage allows it, give the machine access that only adds\n";
+
 /// Replaces the twelve words.
 fn without_words(text: &str) -> String {
     text.lines()
@@ -21,7 +25,8 @@ fn without_words(text: &str) -> String {
 #[test]
 fn a_vault_is_made_and_all_is_said() {
     let bench = Bench::new();
-    let run = bench.run(&["init", "--key-file", "key", "--recovery-code-out", "code"]).ends(0).complains("");
+    let run =
+        bench.run(&["init", "--key-file", "key", "--recovery-code-out", "code"]).ends(0).complains(NOTE);
     assert_eq!(without_words(&run.out), MADE);
     for file in ["key", "code"] {
         let mode = bench.path(file).metadata().unwrap().permissions().mode();
@@ -53,7 +58,7 @@ fn an_existing_key_file_is_used_and_stays_as_it_is() {
     let run = bench.run(&args).ends(0);
     assert_eq!(
         run.err,
-        "warning: there is no recovery code: whoever loses the only way in loses everything\n"
+        format!("warning: there is no recovery code: whoever loses the only way in loses everything\n{NOTE}")
     );
     assert!(run.out.contains("ways in      key file\n"), "{}", run.out);
     assert_eq!(std::fs::read(bench.path("key")).unwrap(), before);
@@ -161,4 +166,51 @@ fn a_code_that_is_not_typed_back_makes_no_vault() {
     let (text, exit) = terminal.ends();
     assert!(exit == 1 && text.contains("error: the recovery code was not typed back"), "{text}");
     assert!(!bench.path("vault").exists() && !bench.path("key").exists());
+}
+
+#[test]
+fn a_vault_is_not_made_where_this_machine_knows_another_one() {
+    let bench = Bench::with_vault();
+    bench.write("x", b"x");
+    bench.run(&["backup", "x"]).ends(0);
+    // A drive that isn't attached, one that is empty, and one where somebody began another vault.
+    let init = ["init", "--key-file", "key", "--without-recovery-code"];
+    let backup = ["backup", "x", "--init", "--key-file", "key", "--without-recovery-code"];
+    let begun = |bench: &Bench| {
+        bench.write("vault/README.txt", &std::fs::read(bench.path("away/README.txt")).unwrap())
+    };
+    let empty = |bench: &Bench| std::fs::create_dir(bench.path("vault")).unwrap();
+    let absent = |_: &Bench| ();
+    let places: [&dyn Fn(&Bench); 3] = [&absent, &empty, &begun];
+    std::fs::rename(bench.path("vault"), bench.path("away")).unwrap();
+    for place in places {
+        let _ = std::fs::remove_dir_all(bench.path("vault"));
+        place(&bench);
+        let before = tree(&bench.path("vault"));
+        for args in [&init[..], &backup] {
+            let run = bench.run(args).ends(26).says("");
+            assert!(
+                run.err.starts_with("error: this machine knows a vault in DIR/vault, and it is not there: "),
+                "{}",
+                run.err
+            );
+            assert!(
+                run.err.ends_with(
+                    "\n  hint: is the right drive attached, and is the vault whole on it? If it is gone for good, or was \
+                     moved, `--replace-known` makes a new one in its place\n"
+                ),
+                "{}",
+                run.err
+            );
+            assert_eq!(tree(&bench.path("vault")), before);
+        }
+    }
+    // However the place is reached.
+    std::fs::remove_dir_all(bench.path("vault")).unwrap();
+    std::os::unix::fs::symlink(bench.path(""), bench.path("link")).unwrap();
+    bench.run(&[&["-r", "link/vault"], &init[..]].concat()).ends(26);
+
+    bench.run(&[&init[..], &["--replace-known"]].concat()).ends(0);
+    bench.run(&["backup", "x"]).ends(0);
+    bench.keyed(&["snapshots"]).ends(0);
 }

@@ -166,20 +166,7 @@ fn sizes_are_told_of_a_snapshot_and_of_the_vault() {
 #[test]
 fn a_damaged_pack_is_said_and_never_printed() {
     let bench = Bench::with_snapshots();
-    let vault = bench.path("vault");
-    for (path, bytes) in crate::bench::tree(&vault) {
-        if path.starts_with("p") && bytes.len() > 2_000 {
-            let mut bytes = bytes;
-            for byte in &mut bytes[1_500..] {
-                *byte ^= 1;
-            }
-            let path = vault.join(path);
-            let mut permissions = path.metadata().unwrap().permissions();
-            std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-            std::fs::set_permissions(&path, permissions).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
+    bench.damage_packs();
     let run = bench.keyed(&["dump", "latest", &bench.inner("source/sub/b.bin"), "-q"]).ends(20).says("");
     assert!(run.err.starts_with("error: object p/") && run.err.contains(" is damaged: "), "{}", run.err);
     assert!(run.err.contains("  hint: `strongroom verify --read-all` lists"), "{}", run.err);

@@ -15,4 +15,5 @@ mod recover;
 mod restore;
 mod seal;
 mod status;
+mod tar;
 mod verify;

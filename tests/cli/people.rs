@@ -1,8 +1,11 @@
 //! `slot`, `device`, `rotate`, `reencrypt`: people and machines that come and go.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use crate::bench::Bench;
+use crate::bench::set_mode;
 
 /// With a vault, and a reader called anna whose key file is `anna.key`.
 fn with_reader() -> Bench {
@@ -131,9 +134,7 @@ fn names_files_and_kinds_are_checked_before_anything_changes() {
     }
     bench.keyed(&["slot", "add", "bob", "--recipient", "age1pq1nonsense"]).ends(2);
     bench.keyed(&["slot", "add", "bob", "--cards", "1/3", "--cards-out", "cards"]).ends(2);
-    bench.write("weak", b"password1\n");
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("weak"), private).unwrap();
+    bench.write_secret("weak", b"password1\n");
     bench.keyed(&["slot", "add", "bob", "--new-password-file", "weak"]).ends(26);
     for absent in ["second.key", "x", "y", "cards"] {
         assert!(!bench.path(absent).exists(), "{absent}");
@@ -163,9 +164,7 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
     let page = fs::read_to_string(bench.path(&one)).unwrap();
     let wrong = page.replacen("STRONGROOM-CARD-1:2", "STRONGROOM-CARD-1:3", 1);
     assert!(wrong != page);
-    bench.write("wrong", wrong.as_bytes());
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("wrong"), private).unwrap();
+    bench.write_secret("wrong", wrong.as_bytes());
     bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
     assert!(bench.path("cards/card-1-of-3.svg").exists());
 }
@@ -177,9 +176,8 @@ fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
     let bench = Bench::with_snapshots();
     let key = KemSecretKey::generate();
     let recipient = recipient::encode_recipient(&key.public());
-    bench.write("identity", format!("# a comment\n{}\n", *recipient::encode_identity(&key)).as_bytes());
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(bench.path("identity"), private).unwrap();
+    bench
+        .write_secret("identity", format!("# a comment\n{}\n", *recipient::encode_identity(&key)).as_bytes());
     bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0).says(
         "auditor opens the vault by outside recipient: all snapshots of all devices, and changes nothing\n",
     );
@@ -188,13 +186,168 @@ fn an_outside_recipient_says_at_first_that_it_is_the_right_vault() {
     let home = [("HOME", stranger.to_str().unwrap())];
     let run = bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(26);
     assert!(run.err.contains("hint: give --fingerprint"), "{}", run.err);
-    let status = bench.run(&["status", "--json"]).ends(0).json();
-    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+    let fingerprint = fingerprint(&bench);
     let args = ["snapshots", "--identity", "identity", "--fingerprint", &fingerprint];
     bench.run_with(&args, &home, b"").ends(0);
     // From then on the machine knows.
     bench.run_with(&["snapshots", "-i", "identity"], &home, b"").ends(0);
     bench.run_with(&["slot", "list", "-i", "identity"], &home, b"").ends(0);
+}
+
+/// A file of `tests/vectors/age-passphrase.txt`, what is in it if it opens, written to `name` for this user alone.
+fn write_encrypted(bench: &Bench, case: &str, name: &str) -> Option<Vec<u8>> {
+    let vectors = include_str!("../vectors/age-passphrase.txt");
+    let (_, case) = vectors.split_once(&format!("case = {case}\n")).unwrap();
+    let bytes = |field: &str| {
+        let line = case.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(field));
+        line.map(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap())
+    };
+    bench.write_secret(name, &bytes("file = ").unwrap());
+    bytes("plaintext = ")
+}
+
+#[test]
+fn an_identity_that_age_encrypted_opens_by_the_passphrase_that_is_asked_for() {
+    use strongroom::crypto::recipient;
+    let bench = Bench::with_snapshots();
+    let plain = write_encrypted(&bench, "age 1.1.1, armored", "id.age").unwrap();
+    let key = recipient::decode_identity_file(&plain).unwrap().pop().unwrap();
+    let recipient = recipient::encode_recipient(&key.public());
+    bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0);
+
+    let test = ["slot", "test", "-i", "id.age"];
+    let answer = |passphrase: &str| {
+        let mut terminal = bench.at_terminal(&test, &[]);
+        terminal.sees("Passphrase for the identity file id.age: ");
+        terminal.types(passphrase);
+        terminal.ends()
+    };
+    let (said, code) = answer("correct horse battery staple");
+    assert_eq!(bench.normal(said.trim()), "this outside recipient opens slot ID as reader");
+    assert_eq!(code, 0);
+    let (said, code) = answer("correct horse battery stable");
+    assert!(said.contains("error: id.age: the passphrase does not open it\r\n"), "{said}");
+    assert!(said.contains("hint: it is the one that `age -p` asked for, not one of a vault"), "{said}");
+    assert_eq!(code, 12);
+    // The vault's passphrase is another one, and nobody is asked where nobody is.
+    bench.write_secret("password", b"correct horse battery staple\n");
+    for args in [&test[..], &["slot", "test", "-i", "id.age", "--password-file", "password"]] {
+        bench.run(args).ends(2).complains(
+            "error: id.age is encrypted, and there is no terminal to ask for its passphrase at\n  \
+             hint: decrypt it with `age -d`; a shell's `-i <(age -d FILE)` leaves no copy of it\n",
+        );
+    }
+}
+
+#[test]
+fn an_encrypted_file_that_no_passphrase_opens_is_refused_before_any_is_asked_for() {
+    let bench = Bench::with_vault();
+    for (case, code, error) in [
+        (
+            "a work factor of 21",
+            26,
+            "to try a passphrase on it would take more than 2^20 steps of scrypt, the most allowed",
+        ),
+        ("CCTV hybrid", 2, "it is encrypted to somebody's key, not with a passphrase"),
+        ("a version as long", 2, "it is encrypted in a later version of age's format"),
+        ("cut off in the MAC", 2, "it is not a file as age encrypts it with a passphrase"),
+    ] {
+        write_encrypted(&bench, case, "id.age");
+        let run = bench.run(&["slot", "test", "-i", "id.age"]).ends(code);
+        assert!(run.err.starts_with(&format!("error: id.age: {error}\n  hint: ")), "{}", run.err);
+    }
+}
+
+/// Has the `age-keygen` of this machine make a key in `file`, and returns its recipient; why not, if there is
+/// none that makes hybrid keys.
+fn age_keygen(file: &Path) -> Result<String, String> {
+    let run = |args: &[&str]| {
+        let output = Command::new("age-keygen").args(args).arg(file).output();
+        let output = output.map_err(|error| format!("age-keygen: {error}"))?;
+        let said = |text: &[u8]| String::from_utf8_lossy(text).trim().to_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+    };
+    run(&["-pq", "-o"])?;
+    run(&["-y"])
+}
+
+#[test]
+fn a_key_that_the_real_age_keygen_makes_is_a_way_in() {
+    let bench = Bench::with_snapshots();
+    let recipient = match age_keygen(&bench.path("id")) {
+        Ok(recipient) => recipient,
+        Err(reason) => return println!("skipped: no age-keygen that knows -pq: {reason}"),
+    };
+    bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0);
+    bench.run(&["slot", "test", "-i", "id"]).ends(0).says("this outside recipient opens slot ID as reader\n");
+    bench.run(&["restore", "latest", "--target", "out", "-i", "id"]).ends(0);
+}
+
+/// What a machine is told that can change `what` behind strongroom's back.
+fn note(can: &str, what: &str) -> String {
+    format!(
+        "note: this machine can {can} {what}, and so can whoever takes it over: `strongroom verify` shows it, nothing \
+         undoes it. Where the storage allows it, give the machine access that only adds\n"
+    )
+}
+
+#[test]
+fn a_machine_that_joins_is_told_if_it_could_delete_and_overwrite() {
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    let all = note("delete and overwrite", "what the vault holds");
+    let home = |name: &str| {
+        fs::create_dir(bench.path(name)).unwrap();
+        bench.path(name).to_str().unwrap().to_owned()
+    };
+    let (laptop, desk) = (home("laptop"), home("desk"));
+    let ask = ["device", "request", "--name", "laptop", "--fingerprint", &fingerprint];
+    bench.run_with(&ask, &[("HOME", &laptop)], b"").ends(0).complains(&all);
+    let asked = bench.run_with(&[&ask[..], &["--json"]].concat(), &[("HOME", &laptop)], b"").ends(0).json();
+    assert_eq!((&asked[0]["can_remove"], &asked[0]["can_overwrite"]), (&true.into(), &true.into()));
+    let environment = [("HOME", desk.as_str()), ("STRONGROOM_KEY_FILE", "key")];
+    bench.run_with(&["device", "add", "--name", "desk"], &environment, b"").ends(0).complains(&all);
+}
+
+#[test]
+fn another_user_is_told_what_modes_and_sticky_folders_let_him_do() {
+    const USER: u32 = 54_321;
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root can run the program as another user");
+    }
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    let modes = |folder: &str, folder_mode: u32, file_mode: u32| {
+        let mut waiting = vec![bench.path(folder)];
+        while let Some(path) = waiting.pop() {
+            set_mode(&path, if path.is_dir() { folder_mode } else { file_mode });
+            let below = fs::read_dir(&path).into_iter().flatten();
+            waiting.extend(below.map(|entry| entry.unwrap().path()));
+        }
+    };
+    modes("vault", 0o755, 0o644);
+    // Others may ask to be taken in, and take away nothing but what is theirs.
+    for folder in ["vault/q", "vault/2/q"] {
+        fs::create_dir(bench.path(folder)).unwrap();
+        set_mode(&bench.path(folder), 0o1777);
+    }
+    let ask = ["device", "request", "--fingerprint", &fingerprint];
+    let held = "what the vault holds";
+    for (folder_mode, file_mode, can, what) in [
+        (0o755, 0o644, "delete and overwrite", "what it adds"),
+        (0o1777, 0o644, "delete and overwrite", "what it adds"),
+        (0o755, 0o666, "overwrite", held),
+        (0o1777, 0o666, "overwrite", held),
+        (0o777, 0o644, "delete and overwrite", held),
+    ] {
+        modes("vault/s", folder_mode, file_mode);
+        bench.run_as(USER, "other", &ask).ends(0).complains(&note(can, what));
+    }
+}
+
+/// The vault's fingerprint, as an owner would tell it.
+fn fingerprint(bench: &Bench) -> String {
+    bench.run(&["status", "--json"]).ends(0).json()[0]["fingerprint"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -205,8 +358,7 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
     let home = [("HOME", laptop.to_str().unwrap())];
     let run = bench.run_with(&["device", "request"], &home, b"").ends(26);
     assert!(run.err.contains("nobody can be asked whether it is the right one"), "{}", run.err);
-    let status = bench.run(&["status", "--json"]).ends(0).json();
-    let fingerprint = status[0]["fingerprint"].as_str().unwrap().to_owned();
+    let fingerprint = fingerprint(&bench);
 
     let ask = ["device", "request", "--name", "anna's laptop", "--fingerprint", &fingerprint, "--json"];
     let asked = bench.run_with(&ask, &home, b"").ends(0).json();
@@ -242,6 +394,94 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
     assert!(refused.err.starts_with("error: an owner revoked this device (ID)\n"), "{}", refused.err);
     assert!(bench.keyed(&["device", "list"]).ends(0).out.contains("anna's laptop (revoked)"));
     bench.keyed(&["snapshots"]).ends(0);
+}
+
+#[test]
+fn a_machine_that_asked_to_join_follows_the_log_that_it_saw_then() {
+    let bench = Bench::with_snapshots();
+    let fingerprint = fingerprint(&bench);
+    fs::create_dir(bench.path("laptop")).unwrap();
+    let home = [("HOME", bench.path("laptop").to_str().unwrap().to_owned())];
+    let home = home.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let copy = |from: &str, to: &str| {
+        let _ = fs::remove_dir_all(bench.path(to));
+        let (from, to) = (bench.path(from), bench.path(to));
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    let add = |label: &str| {
+        let file = format!("{label}.key");
+        bench.keyed(&["slot", "add", label, "--new-key-file", &file]).ends(0);
+    };
+    // The log as it was before anna came, with anna in it, and one that has bob in her place.
+    copy("vault", "older");
+    add("anna");
+    copy("vault", "newer");
+    let ask = ["device", "request", "--fingerprint", &fingerprint];
+    bench.run_with(&ask, &home, b"").ends(0);
+
+    let refuses = |error: &str| {
+        for args in [&["backup", "source"][..], &["device", "request"], &ask] {
+            let run = bench.run_with(args, &home, b"").ends(21);
+            assert!(run.err.starts_with(&format!("error: {error}")), "{args:?}: {}", run.err);
+        }
+    };
+    copy("older", "vault");
+    refuses("the vault was rolled back: its log ends at record 2, this machine has seen record 3");
+    let second = bench.path("second");
+    fs::create_dir(&second).unwrap();
+    let owner = [("HOME", second.to_str().unwrap()), ("STRONGROOM_KEY_FILE", "key")];
+    bench.run_with(&["slot", "add", "bob", "--new-key-file", "bob.key"], &owner, b"").ends(0);
+    refuses("the vault's history was forked: record 3 of its log is not the one that this machine has seen");
+    copy("newer", "vault");
+    let early = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(
+        early.err.starts_with("error: an owner has not approved this device yet (ID)\n"),
+        "{}",
+        early.err
+    );
+}
+
+#[test]
+fn a_machine_that_joins_with_a_receipt_refuses_an_older_vault_before_it_pins_anything() {
+    let bench = Bench::with_vault();
+    let fingerprint = fingerprint(&bench);
+    bench.write("source/a", b"a");
+    let backup = |place: &str| {
+        let args = ["-r", &bench.inner(place), "backup", "source", "--json"];
+        let summary = bench.run(&args).ends(0).json().pop().unwrap();
+        summary["receipt"].as_str().unwrap().to_owned()
+    };
+    let first = backup("vault");
+    let copied = Command::new("cp").arg("-a").args([bench.path("vault"), bench.path("older")]).status();
+    assert!(copied.unwrap().success());
+    bench.write("source/b", b"b");
+    let second = backup("vault");
+    let other = ["-r", &bench.inner("other"), "init", "--key-file", "key", "--without-recovery-code"];
+    bench.run(&other).ends(0);
+    let foreign = backup("other");
+
+    fs::create_dir(bench.path("laptop")).unwrap();
+    let laptop = bench.path("laptop");
+    let ask = |place: &str, receipts: &[&str]| {
+        let place = bench.inner(place);
+        let mut args = vec!["-r", &place, "device", "request", "--fingerprint", &fingerprint];
+        args.extend(receipts.iter().flat_map(|receipt| ["--expect", receipt]));
+        bench.run_with(&args, &[("HOME", laptop.to_str().unwrap())], b"")
+    };
+    let run = ask("older", &[&first, &second]).ends(21).says("");
+    let error =
+        "error: the vault was rolled back: snapshot 2 of device ID, which the receipt names, is gone\n";
+    assert!(run.err.starts_with(error), "{}", run.err);
+    ask("vault", &[&foreign]).ends(21).complains(
+        "error: the receipt was given by another vault\n  \
+         hint: look whether `--vault` names the right place, and whether the receipt is this vault's\n",
+    );
+    assert!(ask("vault", &["strongroom1:nonsense"]).ends(2).err.contains("this is no receipt"));
+    // Nothing was remembered and nobody asked to be taken in.
+    assert_eq!(crate::bench::tree(&laptop), []);
+    assert!(!bench.path("older/q").exists() && !bench.path("vault/q").exists());
+    ask("vault", &[&first, &second]).ends(0);
+    assert!(bench.path("vault/q").exists());
 }
 
 #[test]

@@ -65,8 +65,52 @@ const TRIES: usize = 3;
 pub struct Input {
     /// Files and directories.
     pub paths: Vec<PathBuf>,
-    /// In place of paths, a stream, its name in the snapshot and whose it is.
-    pub stream: Option<(Box<dyn Read + Send>, TreePath, Owner)>,
+    /// In place of paths, what is read once, from its beginning to its end.
+    pub stream: Option<Stream>,
+}
+
+/// A source that can't be read again.
+pub struct Stream {
+    /// Its bytes.
+    pub bytes: Box<dyn Read + Send>,
+    /// What they are.
+    pub form: Form,
+}
+
+/// What becomes of a stream.
+pub enum Form {
+    /// One file.
+    File {
+        /// Its path in the snapshot.
+        path: TreePath,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// The members of a tar archive.
+    Tar {
+        /// Where the snapshot came from, for people.
+        origin: String,
+        /// The paths that the snapshot shall be listed with.
+        paths: Vec<TreePath>,
+    },
+}
+
+impl Stream {
+    /// The paths that the snapshot is listed with.
+    fn paths(&self) -> &[TreePath] {
+        match &self.form {
+            Form::File { path, .. } => std::slice::from_ref(path),
+            Form::Tar { paths, .. } => paths,
+        }
+    }
+
+    /// Where the snapshot came from, if it isn't this machine.
+    fn origin(&self) -> Option<&str> {
+        match &self.form {
+            Form::File { .. } => None,
+            Form::Tar { origin, .. } => Some(origin),
+        }
+    }
 }
 
 /// How it is backed up.
@@ -168,7 +212,8 @@ pub fn backup(
 ) -> Result<Summary, Error> {
     let sources = load_sources(&input)?;
     let job = job(vault, &sources, &input, options);
-    observer.event(&Event::Phase(Phase::BackingUp));
+    let phase = if options.sealing.is_some() { Phase::Sealing } else { Phase::BackingUp };
+    observer.event(&Event::Phase(phase));
     let caches = Caches::new(observer);
     if options.paranoid {
         vault.check_whole();
@@ -291,7 +336,9 @@ fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options
         return vault.namer().local_hash(b"job", b"sealed file");
     }
     let mut paths: Vec<&[u8]> = sources.iter().map(|source| source.path().as_bytes()).collect();
-    paths.extend(input.stream.as_ref().map(|(_, path, _)| path.as_bytes()));
+    let stream = input.stream.as_ref();
+    paths.extend(stream.iter().flat_map(|stream| stream.paths()).map(TreePath::as_bytes));
+    paths.extend(stream.and_then(Stream::origin).map(str::as_bytes));
     paths.sort_unstable();
     let text = [paths.join(&0), options.profile.as_bytes().to_vec()].join(&b"\0\0"[..]);
     vault.namer().local_hash(b"job", &text)
@@ -337,7 +384,10 @@ fn run(
             caches,
         );
         let read = match stream {
-            Some((reader, path, owner)) => walker.stream(reader, path, owner.clone()),
+            Some(Stream { bytes, form: Form::File { path, owner } }) => {
+                walker.stream(bytes, path, owner.clone())
+            }
+            Some(Stream { bytes, form: Form::Tar { .. } }) => walker.tar(bytes),
             None => walker.walk(sources),
         };
         let stored = storing.join().expect("the storing thread returns its errors and never panics");
@@ -368,7 +418,7 @@ fn body(
     };
     let signer = options.sealing.as_ref().and_then(|sealing| sealing.signer.as_ref());
     let mut paths: Vec<Vec<u8>> = sources.iter().map(placed).collect();
-    paths.extend(input.stream.as_ref().map(|(_, path, _)| absolute(path)));
+    paths.extend(input.stream.iter().flat_map(Stream::paths).map(absolute));
     Body {
         job,
         paths,
@@ -386,7 +436,7 @@ fn body(
         indexes,
         reused: known.reused(),
         seen: vault.others().collect(),
-        origin: None,
+        origin: input.stream.as_ref().and_then(Stream::origin).map(str::to_owned),
         sender: signer.map(|signer| signer.sign(&vault.log().fingerprint(), &listing.root)),
     }
 }

@@ -25,10 +25,10 @@ use crate::vault::read::PackReader;
 use crate::vault::read::SnapshotReader;
 
 /// How many bytes of one file are read at once, by all threads; twice as many are in memory.
-const WINDOW_BYTES: usize = 8 << 20;
+pub(crate) const WINDOW_BYTES: usize = 8 << 20;
 
 /// How many windows wait to be written out: one, while the next is read.
-const WINDOWS_WAITING: usize = 1;
+pub(crate) const WINDOWS_WAITING: usize = 1;
 
 /// Where the chunks of a file go, one after the other.
 pub(crate) type Layout = Joiner<std::vec::IntoIter<(u64, u64)>>;
@@ -48,7 +48,10 @@ pub(crate) fn layout(size: u64, sparse: Option<&[DataRun]>) -> Result<Layout, Er
 }
 
 /// Reads chunks, each block once and all in parallel, in the order of `wanted`, checked.
-fn fetch(reader: &SnapshotReader<'_>, wanted: &[ChunkRef]) -> Result<Vec<Vec<u8>>, Error> {
+///
+/// # Errors
+/// [`Error::Vault`] for what is damaged or missing.
+pub(crate) fn fetch(reader: &SnapshotReader<'_>, wanted: &[ChunkRef]) -> Result<Vec<Vec<u8>>, Error> {
     struct Group {
         pack: Arc<PackReader>,
         block: u32,

@@ -32,6 +32,9 @@ pub use crate::task::browse::walk::Damaged;
 pub use crate::task::browse::walk::entry_at;
 pub use crate::task::browse::walk::walk;
 
+pub(crate) use crate::task::browse::content::WINDOW_BYTES;
+pub(crate) use crate::task::browse::content::WINDOWS_WAITING;
+pub(crate) use crate::task::browse::content::fetch;
 pub(crate) use crate::task::browse::content::layout;
 pub(crate) use crate::task::browse::walk::Step;
 pub(crate) use crate::task::browse::walk::Walk;

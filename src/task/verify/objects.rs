@@ -154,20 +154,8 @@ impl<'a> Run<'a> {
                 self.report.findings.add(Problem::OtherReceipt);
                 continue;
             }
-            let seq = receipt.authority_seq;
-            match log.at(u64::from(seq)) {
-                None => self.find(error::Error::RolledBack {
-                    what: format!(
-                        "its log ends at record {}, the receipt names record {seq}",
-                        log.head().seq
-                    ),
-                }),
-                Some(head) if !Receipt::matches(&receipt.authority_digest, &head.digest) => {
-                    self.find(error::Error::Forked {
-                        what: format!("record {seq} of its log is not the one that the receipt names"),
-                    });
-                }
-                Some(_) => {}
+            if let Err(error) = receipt.check_log(log) {
+                self.find(error);
             }
         }
     }
@@ -224,27 +212,9 @@ impl<'a> Run<'a> {
     }
 
     fn check_receipt(&mut self, receipt: &Receipt) {
-        let seq = u64::from(receipt.seq);
-        if seq == 0 {
-            return;
-        }
-        let Some(known) = self.locked.log().devices().get(&receipt.device) else {
-            let what = format!("device {}, which the receipt names, is not in it", receipt.device.short());
-            return self.find(error::Error::RolledBack { what });
-        };
         let Some(history) = self.histories.get(&receipt.device) else { return };
-        let place = format!("snapshot {seq} of device {}", receipt.device.short());
-        match history.at(seq) {
-            _ if known.revoked.is_some() => {}
-            Some(head) if Receipt::matches(&receipt.digest, &head.digest) => {}
-            Some(_) => {
-                let what = format!("{place} is not the one that the receipt names");
-                self.find(error::Error::Forked { what });
-            }
-            None => {
-                let what = format!("{place}, which the receipt names, is gone");
-                self.find(error::Error::RolledBack { what });
-            }
+        if let Err(error) = receipt.check_history(self.locked.log(), history) {
+            self.find(error);
         }
     }
 

@@ -41,6 +41,18 @@ impl Owners {
     }
 }
 
+/// The number of a user, if this machine knows the name.
+#[must_use]
+pub fn user_number(name: &str) -> Option<u32> {
+    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+/// The number of a group, if this machine knows the name.
+#[must_use]
+pub fn group_number(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
 /// A name that an entry can keep; the empty one in place of any other.
 pub(super) fn keepable(name: Option<String>) -> Arc<str> {
     name.filter(|name| name.len() <= 255 && !name.contains('\0')).unwrap_or_default().into()

@@ -23,7 +23,9 @@ pub use crate::tree::walk::file::SourceFile;
 pub use crate::tree::walk::file::SourceNode;
 pub use crate::tree::walk::machine::Owners;
 pub use crate::tree::walk::machine::depth_max;
+pub use crate::tree::walk::machine::group_number;
 pub use crate::tree::walk::machine::raise_open_files_limit;
+pub use crate::tree::walk::machine::user_number;
 pub use crate::tree::walk::source::Source;
 
 use std::fmt;

@@ -235,7 +235,7 @@ impl<'a> Walker<'a> {
     /// Cuts, names and hands on a stream of bytes.
     ///
     /// `expected` is about how many bytes there will be; 0 if nobody knows.
-    fn pieces(
+    pub(super) fn pieces(
         &mut self,
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize, ()>,
         expected: u64,
@@ -285,7 +285,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Ends the walk; what is on its way is stored all the same.
-    fn interrupted(&mut self) -> Error {
+    pub(super) fn interrupted(&mut self) -> Error {
         self.outlet.finish().err().unwrap_or(Error::Interrupted)
     }
 
@@ -379,9 +379,9 @@ impl<'a> Walker<'a> {
 
 /// The content of a file once its chunks are handed on.
 #[derive(Default)]
-struct FileContent {
-    refs: Vec<ChunkRef>,
-    inline: Option<Box<[u8]>>,
+pub(super) struct FileContent {
+    pub(super) refs: Vec<ChunkRef>,
+    pub(super) inline: Option<Box<[u8]>>,
 }
 
 impl FileContent {

@@ -9,6 +9,7 @@ mod content;
 mod load;
 mod outlet;
 mod plan;
+mod tar;
 
 use std::collections::HashMap;
 use std::sync::Arc;
