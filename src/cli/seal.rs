@@ -45,6 +45,7 @@ use crate::task::verify::ReadData;
 use crate::task::verify::verify_private;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
+use crate::tree::walk;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::device::DeviceKeys;
@@ -467,7 +468,7 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
     let folder = sealed::folder_of(file);
     let Ok(room) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    let bytes: u64 = args.paths.iter().map(|path| source_bytes(path)).sum();
+    let bytes: u64 = args.paths.iter().map(|path| walk::bytes_below(path)).sum();
     if free >= bytes / SHRINKS_MOST {
         return Ok(());
     }
@@ -477,13 +478,6 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
         format!("{} are to be sealed and {} are free in {shown}", render::size(bytes), render::size(free)),
     )
     .hint("make room, or give `-o FILE` on another disk"))
-}
-
-/// The bytes of all files below a path, as far as they can be seen.
-fn source_bytes(path: &Path) -> u64 {
-    let entries = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
-    let files = entries.filter(|entry| entry.file_type().is_file());
-    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 /// Removes what was sealed, once the file on the disk was read, opened and held against it.
