@@ -36,11 +36,46 @@ pub struct VaultArgs {
     #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint, global = true)]
     pub fingerprint: Option<Fingerprint>,
 
-    /// If two owners' commands were cut off as they met, let one of them stand; for commands that take an
-    /// owner's key and change something
-    #[arg(long, global = true)]
-    pub settle_fork: bool,
+    /// If two histories claim the vault, keep the one that this machine has seen; or the one with this record,
+    /// by the beginning of its digest; or the one of this receipt. For commands that take an owner's key and
+    /// change something
+    #[arg(
+        long,
+        value_name = "DIGEST|RECEIPT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_parser = parse_settle,
+        global = true
+    )]
+    pub settle_fork: Option<Settle>,
 }
+
+/// Which of two histories of a vault is to stand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settle {
+    /// As this machine has seen, or as it follows from what there is.
+    Decided,
+    /// The one with the record whose digest begins so.
+    Record(String),
+    /// The one that a receipt names.
+    Receipt(Receipt),
+}
+
+fn parse_settle(given: &str) -> Result<Settle, String> {
+    if let Some(receipt) = Receipt::parse(given) {
+        return Ok(Settle::Receipt(receipt));
+    }
+    let digits = given.to_ascii_lowercase();
+    match digits.len() {
+        0 => Ok(Settle::Decided),
+        DIGITS_MIN..=64 if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(Settle::Record(digits)),
+        _ => Err(format!("give {DIGITS_MIN} or more hex digits of a record's digest, or a receipt")),
+    }
+}
+
+/// The fewest hex digits by which a record is called.
+const DIGITS_MIN: usize = 4;
 
 /// How results are shown.
 #[derive(Args, Clone, Debug)]

@@ -156,6 +156,12 @@ const VERIFY_HINT: &str =
 const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
      keep this state as it is and compare with another copy of the vault and a receipt";
 
+const RIVALS_HINT: &str = "two owners' commands were cut off as they met: any command that takes an owner's key and \
+     changes something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`";
+
+const OTHER_BRANCH_HINT: &str = "an owner's command that was cut off left it, or somebody who once was an owner put \
+     it there: the same command with `--settle-fork` keeps what this machine has seen and removes it";
+
 impl From<&vault::error::Error> for Failure {
     fn from(error: &vault::error::Error) -> Self {
         use vault::error::Error;
@@ -188,11 +194,8 @@ impl From<&vault::error::Error> for Failure {
             Error::RolledBack { .. } | Error::Forked { .. } | Error::HistoryMissing { .. } => {
                 (Exit::History, HISTORY_HINT)
             }
-            Error::Rivals { .. } => (
-                Exit::History,
-                "two owners' commands were cut off as they met: any command that takes an owner's key and changes \
-                 something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`",
-            ),
+            Error::Rivals { .. } => (Exit::History, RIVALS_HINT),
+            Error::OtherBranch { .. } => (Exit::History, OTHER_BRANCH_HINT),
             Error::WrongKey => (
                 Exit::WrongKey,
                 "passphrases differ by capitals and spaces, and each vault has its own: \

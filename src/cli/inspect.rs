@@ -90,7 +90,7 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<Exit, Failure> {
         now: context.now,
         draft: OnceLock::new(),
     };
-    let locked = context.load(context.vault.fingerprint.as_ref())?;
+    let locked = context.locked_as_found(context.vault.fingerprint.as_ref(), &[])?;
     let inspection = inspect(context, &locked)?;
     if context.output.json {
         context.json(&as_json(&inspection))?;

@@ -35,6 +35,7 @@ mod restore;
 mod rotate;
 mod seal;
 mod sealed;
+mod settle;
 mod slot;
 mod snapshots;
 mod stats;

@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::args::SecretArgs;
+use crate::cli::args::Settle;
 use crate::cli::args::VaultArgs;
 use crate::cli::args::local_path;
 use crate::cli::args::other_programs_hint;
@@ -37,12 +38,13 @@ use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::acts::Act;
 use crate::vault::acts::Deed;
+use crate::vault::authority::Log;
+use crate::vault::authority::Vouched;
 use crate::vault::device::DeviceVault;
 use crate::vault::error::Error;
-use crate::vault::fork::Fork;
 use crate::vault::machine::Machine;
 use crate::vault::pins::Pins;
-use crate::vault::record::Payload;
+use crate::vault::receipt::Receipt;
 use crate::vault::slot;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Way;
@@ -116,16 +118,9 @@ impl Context {
         if store.is_sealed_file() { "file" } else { "vault" }
     }
 
-    /// The vault at the place, with its log verified and nothing else; of a sealed file, its end as well.
-    ///
-    /// # Errors
-    /// `Exit::NoVault`, `Exit::Damaged` or `Exit::History`.
-    pub fn load(&self, expected: Option<&Fingerprint>) -> Result<LockedVault, Failure> {
-        let place = self.place()?;
-        if !sealed::is_file(&place) {
-            return Ok(LockedVault::load(self.store()?, expected)?);
-        }
-        let locked = LockedVault::load_sealed_file(sealed::load(&place)?)?;
+    /// The sealed file at the place, its log and its end verified.
+    fn load_sealed_file(&self, expected: Option<&Fingerprint>) -> Result<LockedVault, Failure> {
+        let locked = LockedVault::load_sealed_file(sealed::load(&self.place()?)?)?;
         let found = locked.log().fingerprint();
         match expected {
             Some(expected) if *expected != found => {
@@ -163,9 +158,68 @@ impl Context {
     pub fn locked(&self) -> Result<(LockedVault, Option<Pins>), Failure> {
         let (store, machine) = (self.store()?, self.machine()?);
         let expected = self.expected(&*store, &machine)?;
-        let locked = self.load(expected.as_ref())?;
+        let locked = if store.is_sealed_file() {
+            self.load_sealed_file(expected.as_ref())?
+        } else {
+            let vouched = self.vouched(&*store, &machine, expected.as_ref())?;
+            LockedVault::load_from(store, expected.as_ref(), vouched)?
+        };
         let pins = machine.check(&locked)?;
         Ok((locked, pins))
+    }
+
+    /// What this machine, or the receipt with `--settle-fork`, says of the vault's log.
+    ///
+    /// # Errors
+    /// `Exit::Failed` if this machine's memory can't be read.
+    pub fn vouched(
+        &self,
+        store: &dyn Store,
+        machine: &Machine,
+        expected: Option<&Fingerprint>,
+    ) -> Result<Option<Vouched>, Failure> {
+        let fingerprint = match expected {
+            Some(expected) => *expected,
+            // A place that this machine doesn't know. What is wrong with the log, reading it tells.
+            None => match Log::find_fingerprint(store) {
+                Ok(found) => found,
+                Err(_) => return Ok(None),
+            },
+        };
+        let pinned = machine.pins(&fingerprint)?.map(|pins| pins.log.into());
+        let receipt = match &self.vault.settle_fork {
+            Some(Settle::Receipt(receipt)) if receipt.vault == fingerprint.vault_id() => Some(receipt.into()),
+            _ => None,
+        };
+        Ok(Vouched::newer(pinned, receipt))
+    }
+
+    /// The vault as it is, for a command that tells what is wrong with it: as this machine or a receipt
+    /// vouches for if that history is there, otherwise whatever is.
+    ///
+    /// # Errors
+    /// `Exit::NoVault`, `Exit::Damaged` or `Exit::History` if it can't be read either way.
+    pub fn locked_as_found(
+        &self,
+        expected: Option<&Fingerprint>,
+        receipts: &[Receipt],
+    ) -> Result<LockedVault, Failure> {
+        if self.is_sealed_file()? {
+            return self.load_sealed_file(expected);
+        }
+        let (store, machine) = (self.store()?, self.machine()?);
+        let pinned = self.vouched(&*store, &machine, expected)?;
+        let named = expected.map(Fingerprint::vault_id);
+        let receipts = receipts.iter().filter(|receipt| named.is_none_or(|named| receipt.vault == named));
+        let vouched = receipts.fold(pinned, |newest, receipt| Vouched::newer(newest, Some(receipt.into())));
+        match LockedVault::load_from(Arc::clone(&store), expected, vouched) {
+            Err(Error::RolledBack { .. } | Error::Forked { .. } | Error::HistoryMissing { .. })
+                if vouched.is_some() =>
+            {
+                Ok(LockedVault::load(store, expected)?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// The vault, opened with what the person holds for `command`, which was given `about`; its state is
@@ -195,19 +249,21 @@ impl Context {
         self.unlock_by(locked, pins.is_some(), &way)
     }
 
-    /// The same for a command that changes the vault: with an owner's key only, and once one of two rival
-    /// records at the end of its log stands.
+    /// The same for a command that changes the vault: with an owner's key only, and once a fork of its log
+    /// is settled.
     ///
     /// # Errors
-    /// As [`Context::unlock`]; `Exit::Refused` if the key is a reader's; `Exit::History` if two records are
-    /// rivals and nobody says that one shall stand.
+    /// As [`Context::unlock`] and [`Context::settle_fork`]; `Exit::Refused` if the key is a reader's.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         if self.is_sealed_file()? {
             return self.unlock_draft();
         }
-        self.settle_rivals()?;
+        let asked = self.settle_fork()?;
         let (locked, pins) = self.locked()?;
-        let way = self.way(&locked)?;
+        let way = match asked {
+            Some(way) => way,
+            None => self.way(&locked)?,
+        };
         let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
         self.record(&vault, command, Deed::Given(about.to_owned()));
         vault.admin()?;
@@ -254,50 +310,9 @@ impl Context {
         }
     }
 
-    /// Where two owners' commands were cut off as they met, lets one of them stand, if `--settle-fork` or the
-    /// person says so.
-    fn settle_rivals(&self) -> Result<(), Failure> {
-        let store = self.store()?;
-        let expected = self.expected(&*store, &self.machine()?)?;
-        // Whatever else is wrong, unlocking tells.
-        if let Err(error @ Error::Rivals { .. }) = LockedVault::load(Arc::clone(&store), expected.as_ref()) {
-            self.settle(&Fork::load(&store, expected.as_ref())?, &error)?;
-        }
-        Ok(())
-    }
-
-    fn settle(&self, fork: &Fork, error: &Error) -> Result<(), Failure> {
-        let (winner, loser) = (in_words(fork.winner()), in_words(fork.loser()));
-        if !self.vault.settle_fork {
-            if !terminal::is_there() {
-                return Err(error.into());
-            }
-            terminal::tell(&format!(
-                "Two owners' commands were cut off as they met, and both stand at place {} of the vault's log:\n\n    \
-                 {winner}\n    {loser}\n\nThe first can stand; the second will have been as if it was never given.\n",
-                fork.seq()
-            ));
-            if !terminal::ask_line("Type yes to let the first stand: ")?.eq_ignore_ascii_case("yes") {
-                return Err(error.into());
-            }
-        }
-        let machine = self.machine()?;
-        // If this machine has seen the other one, it would follow the vault no more.
-        let is_known = machine.check(fork.locked())?.is_some();
-        let mut vault = fork.unlock(&self.way(fork.locked())?)?;
-        vault.admin()?;
-        self.confirm_recipient(&vault, is_known)?;
-        fork.settle(&mut vault, self.now, &wait_for_others)?;
-        self.warn(&format!(
-            "two owners' commands had been cut off as they met; `{winner}` stands, and `{loser}` counts for nothing: \
-             whoever gave that command gives it again"
-        ));
-        Ok(())
-    }
-
     /// An outside recipient's key opens whatever anybody sealed to it: the first time, somebody has to say
     /// that this is the right vault (R-16).
-    fn confirm_recipient(&self, vault: &Vault, is_known: bool) -> Result<(), Failure> {
+    pub(super) fn confirm_recipient(&self, vault: &Vault, is_known: bool) -> Result<(), Failure> {
         let opened = vault.slot().0.id;
         let is_recipient =
             vault.slots().slots.iter().any(|slot| slot.id == opened && slot.lock == Lock::Recipient);
@@ -384,10 +399,12 @@ impl Context {
         let fingerprint = match self.expected(&*store, &machine)? {
             Some(expected) => expected,
             // A place that this machine doesn't know: a drive that is mounted elsewhere than before.
-            None => LockedVault::load(Arc::clone(&store), None)?.log().fingerprint(),
+            None => Log::find_fingerprint(&*store)?,
         };
         let place = store.place();
-        let vault = DeviceVault::load(store, &fingerprint, &machine.vault_state(&fingerprint))?;
+        let seen = self.vouched(&*store, &machine, Some(&fingerprint))?;
+        let state = machine.vault_state(&fingerprint);
+        let vault = DeviceVault::load_from(store, &fingerprint, &state, seen)?;
         machine.remember(&place, &fingerprint)?;
         Ok(vault)
     }
@@ -536,22 +553,6 @@ impl Lines {
     /// If it can't be written.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))
-    }
-}
-
-/// What a record of the log says, for a person who has to do it again.
-fn in_words(payload: &Payload) -> String {
-    let word = payload.word();
-    match payload {
-        Payload::Keys(keys) => {
-            format!("{word}, generation {}, epoch {} the newest", keys.generation, keys.newest)
-        }
-        Payload::DeviceAdd { device, .. } => format!("{word}: {}", device.short()),
-        Payload::DeviceRevoke { head } => {
-            format!("{word}: {} after its snapshot {}", head.device.short(), head.seq)
-        }
-        Payload::Message { device, .. } => format!("{word} to device {}", device.short()),
-        _ => word.to_owned(),
     }
 }
 

@@ -99,8 +99,10 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
 
 /// Opens the vault with what the options give; at a terminal, a code or cards can be typed.
 fn open(context: &Context) -> Result<Vault, Failure> {
+    let asked = context.settle_fork()?;
     let (locked, pins) = context.locked()?;
-    let way = match context.secrets.way()? {
+    let given = if asked.is_some() { asked } else { context.secrets.way()? };
+    let way = match given {
         Some(way) => way,
         None if terminal::is_there() => ask_way(context, &locked)?,
         None => context.way(&locked)?,
@@ -338,7 +340,8 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
         failure.hint(hint)
     })?;
     for way in [&person, &code] {
-        way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
+        let vouched = Some(vault.log().head().into());
+        way.check(LockedVault::load_from(context.store()?, Some(&fingerprint), vouched)?)?;
     }
     drop(spinner);
     finish(context, vault);

@@ -137,7 +137,7 @@ fn check_statement(context: &Context, file: &Path) -> Result<Exit, Failure> {
 fn check(context: &Context, args: &VerifyArgs, read: &ReadData) -> Result<Report, Failure> {
     let (store, machine) = (context.store()?, context.machine()?);
     let expected = context.expected(&*store, &machine)?;
-    let locked = context.load(expected.as_ref())?;
+    let locked = context.locked_as_found(expected.as_ref(), &args.expect)?;
     let pins = machine.pins(&locked.log().fingerprint())?;
     // Findings about the history are listed with the others, not ended with.
     let is_history_sound = machine.check(&locked).is_ok();

@@ -252,6 +252,10 @@ impl<S: Store> Store for Faulty<S> {
     fn is_sealed_file(&self) -> bool {
         self.inner.is_sealed_file()
     }
+
+    fn pause(&self, turn: u32) {
+        self.inner.pause(turn);
+    }
 }
 
 #[cfg(test)]

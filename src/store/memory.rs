@@ -147,6 +147,11 @@ impl Store for Memory {
         removed.map(drop).ok_or_else(|| Error::Missing { name: name.clone() })
     }
 
+    fn pause(&self, turn: u32) {
+        // Nothing is slow here but other threads.
+        super::pause_ms(1, turn);
+    }
+
     fn place(&self) -> String {
         "memory".to_owned()
     }

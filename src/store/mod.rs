@@ -16,6 +16,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::id::ObjectName;
@@ -124,6 +126,19 @@ pub trait Store: Send + Sync {
     fn is_sealed_file(&self) -> bool {
         false
     }
+
+    /// Lets some time pass before another look at what a writer may be in the midst of; `turn` counts the
+    /// looks so far, and each wait is three times as long as the one before.
+    ///
+    /// How long a writer takes from one operation to the next is the store's to know: here 30 ms at first.
+    fn pause(&self, turn: u32) {
+        pause_ms(10, turn);
+    }
+}
+
+/// Waits `unit` milliseconds times 3 to the power of `turn`, of which no more than four count.
+fn pause_ms(unit: u64, turn: u32) {
+    thread::sleep(Duration::from_millis(unit * 3_u64.pow(turn.min(4))));
 }
 
 /// Lets a pointer to a store be a store.
@@ -165,6 +180,9 @@ macro_rules! store_by_pointer {
             }
             fn is_sealed_file(&self) -> bool {
                 (**self).is_sealed_file()
+            }
+            fn pause(&self, turn: u32) {
+                (**self).pause(turn);
             }
         }
     };

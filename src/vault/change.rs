@@ -31,7 +31,6 @@ use crate::vault::error::Error;
 use crate::vault::fetch;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
-use crate::vault::pins::Pins;
 use crate::vault::record::Head;
 use crate::vault::record::Keys;
 use crate::vault::record::Payload;
@@ -428,9 +427,12 @@ impl Vault {
                     self.take(log, new);
                     return Ok(head);
                 }
-                Err(Error::Contended) => {
+                Err(error @ (Error::Contended | Error::OtherBranch { .. })) => {
                     for (name, _) in &new.objects {
                         withdraw(self.store(), name)?;
+                    }
+                    if !matches!(error, Error::Contended) {
+                        return Err(error);
                     }
                     wait(lost);
                     self.reload()?;
@@ -452,7 +454,7 @@ impl Vault {
 
     /// The log, if the keys of `new` are in force in it.
     fn standing(&self, new: &Generation) -> Option<Log> {
-        let log = Log::load(self.store(), Some(&self.log().fingerprint())).ok()?;
+        let log = self.log().reload(self.store()).ok()?;
         (*log.keys() == new.keys).then_some(log)
     }
 
@@ -515,8 +517,8 @@ impl Vault {
     /// As [`Vault::reload`].
     pub fn reloaded(&self) -> Result<Self, Error> {
         let fingerprint = self.log().fingerprint();
-        let locked = LockedVault::load(self.locked.store.clone(), Some(&fingerprint))?;
-        Pins::new(self.log()).check_log(locked.log())?;
+        let store = self.locked.store.clone();
+        let locked = LockedVault { log: self.log().reload(&*store)?, store };
         let (table, name) = locked.slot_table()?;
         let opened = table.reopen(&fingerprint, &name, &self.opened)?;
         locked.open(table, opened)

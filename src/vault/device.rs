@@ -36,6 +36,7 @@ use crate::store::state::StateDir;
 use crate::store::state::StateLock;
 use crate::vault::authority::Device;
 use crate::vault::authority::Log;
+use crate::vault::authority::Vouched;
 use crate::vault::authority::damaged;
 use crate::vault::body::Body;
 use crate::vault::error::Error;
@@ -295,6 +296,19 @@ impl DeviceVault {
     /// [`Error::Cloned`] if the vault has a header of this device that it didn't make; what
     /// [`Log::load`], [`Pins::check_log`], [`history::newest_header`] and [`history::other_heads`] say.
     pub fn load(store: Arc<dyn Store>, fingerprint: &Fingerprint, state: &StateDir) -> Result<Self, Error> {
+        Self::load_from(store, fingerprint, state, None)
+    }
+
+    /// The same, where a person on this machine may have `seen` more of the log than the device's pins say.
+    ///
+    /// # Errors
+    /// As [`DeviceVault::load`].
+    pub fn load_from(
+        store: Arc<dyn Store>,
+        fingerprint: &Fingerprint,
+        state: &StateDir,
+        seen: Option<Vouched>,
+    ) -> Result<Self, Error> {
         let Some(keys) = DeviceKeys::load(fingerprint, state)? else {
             return Err(Error::NotEnrolled { fingerprint: *fingerprint });
         };
@@ -302,11 +316,9 @@ impl DeviceVault {
         let Some(lock) = lock else {
             return Err(Error::Locked { place: state.path().join("lock").display().to_string() });
         };
-        let log = Log::load(&*store, Some(fingerprint))?;
-        let pinned = load_protected(&keys, fingerprint, state, PINS_FILE)?
-            .map(|bytes| bytes.expose(Pins::decode))
-            .transpose()
-            .map_err(|error| state_error(state, PINS_FILE, &error.to_string()))?;
+        let pinned = load_pins(&keys, fingerprint, state)?;
+        let vouched = Vouched::newer(pinned.as_ref().map(|pins| pins.log.into()), seen);
+        let log = Log::load_from(&*store, Some(fingerprint), vouched)?;
         Self::open(store, log, keys, pinned, state, lock)
     }
 
@@ -497,8 +509,7 @@ impl DeviceVault {
     /// As [`Log::load`]; [`Error::Revoked`]; [`Error::NotApproved`] if the new epoch's secrets aren't
     /// there yet; [`Error::Cloned`] if an owner says that the device's chain has gone on without this run.
     pub fn refresh(&mut self) -> Result<bool, Error> {
-        let log = Log::load(&*self.store, Some(&self.log.fingerprint()))?;
-        self.pins.check_log(&log)?;
+        let log = self.log.reload(&*self.store)?;
         let known = log.devices().get(&self.keys.device).filter(|device| device.revoked.is_none());
         let known = known.ok_or(Error::Revoked { device: self.keys.device })?;
         let newer = log.head() != self.log.head();
@@ -646,7 +657,11 @@ fn save_pins(keys: &DeviceKeys, pins: &Pins, state: &StateDir) -> Result<(), Err
 /// [`Error::State`].
 pub fn device_pins(fingerprint: &Fingerprint, state: &StateDir) -> Result<Option<Pins>, Error> {
     let Some(keys) = DeviceKeys::load(fingerprint, state)? else { return Ok(None) };
-    let Some(bytes) = load_protected(&keys, fingerprint, state, PINS_FILE)? else { return Ok(None) };
+    load_pins(&keys, fingerprint, state)
+}
+
+fn load_pins(keys: &DeviceKeys, fingerprint: &Fingerprint, state: &StateDir) -> Result<Option<Pins>, Error> {
+    let Some(bytes) = load_protected(keys, fingerprint, state, PINS_FILE)? else { return Ok(None) };
     let pins = bytes.expose(Pins::decode);
     pins.map(Some).map_err(|error| state_error(state, PINS_FILE, &error.to_string()))
 }

@@ -76,6 +76,11 @@ pub enum Error {
         /// The place.
         seq: u64,
     },
+    /// A record stands beside one that this machine knows to be the log's.
+    OtherBranch {
+        /// Which.
+        name: ObjectName,
+    },
     /// A part of a device's signed history isn't there.
     HistoryMissing {
         /// What is missing, lower case.
@@ -206,6 +211,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "the vault's history was forked: two records stand at place {seq}, the last of its log"
+                )
+            }
+            Self::OtherBranch { name } => {
+                write!(
+                    f,
+                    "the vault's history was forked: record {name} is not of the log that this machine knows"
                 )
             }
             Self::HistoryMissing { what } => write!(f, "the vault's history is incomplete: {what}"),

@@ -1,6 +1,6 @@
 //! Objects out of a store, the second copy where the first is damaged or missing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::crypto::digest;
 use crate::id::Digest;
@@ -49,15 +49,31 @@ pub fn checked<T>(
 /// # Errors
 /// [`Error::Store`].
 pub fn put_twice(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
-    let copies = if store.is_sealed_file() { 1 } else { 2 };
-    for name in [name, &name.second()].into_iter().take(copies) {
-        match store.put(name, bytes) {
-            Err(store::Error::Exists { .. })
-                if store.get(name, bytes.len() as u64).is_ok_and(|there| there == bytes) => {}
-            result => result?,
+    put_once(store, name, bytes)?;
+    put_second(store, name, bytes)
+}
+
+/// Puts the second copy of an object; nothing into a sealed file, which has none.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn put_second(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+    if store.is_sealed_file() { Ok(()) } else { put_once(store, &name.second(), bytes) }
+}
+
+/// Puts one copy of an object, as [`put_twice`] puts both.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn put_once(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+    match store.put(name, bytes) {
+        Err(store::Error::Exists { .. })
+            if store.get(name, bytes.len() as u64).is_ok_and(|there| there == bytes) =>
+        {
+            Ok(())
         }
+        result => Ok(result?),
     }
-    Ok(())
 }
 
 /// Puts the copy that is missing of an object that was cut off between its two; `digest` is that of all
@@ -91,14 +107,24 @@ pub fn complete(store: &dyn Store, name: &ObjectName, digest: &Digest) -> Result
 /// # Errors
 /// [`Error::Store`].
 pub fn list_both(store: &dyn Store, prefix: &str) -> Result<Vec<ObjectName>, Error> {
-    let mut names: BTreeSet<ObjectName> = store.list(prefix)?.into_iter().map(|listed| listed.name).collect();
+    Ok(list_copies(store, prefix)?.into_keys().collect())
+}
+
+/// All names below `prefix`, and of each whether its second copy is there.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn list_copies(store: &dyn Store, prefix: &str) -> Result<BTreeMap<ObjectName, bool>, Error> {
+    let first = store.list(prefix)?.into_iter().map(|listed| (listed.name, false));
+    let mut names: BTreeMap<ObjectName, bool> = first.collect();
     if store.is_sealed_file() {
-        return Ok(names.into_iter().collect());
+        return Ok(names);
     }
     for listed in store.list(&format!("{SECOND}{prefix}"))? {
-        names.extend(listed.name.as_str().strip_prefix(SECOND).and_then(ObjectName::parse));
+        let name = listed.name.as_str().strip_prefix(SECOND).and_then(ObjectName::parse);
+        names.extend(name.map(|name| (name, true)));
     }
-    Ok(names.into_iter().collect())
+    Ok(names)
 }
 
 /// Whether an object has a second copy: all but packs, and what is no object of the format.

@@ -421,6 +421,19 @@ fn seq_of(name: &ObjectName) -> Option<u64> {
     }
 }
 
+/// The newest header of a device, signed by it.
+///
+/// # Errors
+/// [`Error::Forked`] if two stand at the newest place; as [`fetch_header`].
+pub fn newest_snapshot(
+    store: &dyn Store,
+    log: &Log,
+    device: DeviceId,
+    known: &Device,
+) -> Result<Option<Snapshot>, Error> {
+    snapshot_among(store, log, device, known, &fetch::list_both(store, &format!("s/{device}/"))?)
+}
+
 fn newest_among(
     store: &dyn Store,
     log: &Log,
@@ -428,14 +441,24 @@ fn newest_among(
     known: &Device,
     names: &[ObjectName],
 ) -> Result<Option<Head>, Error> {
+    let newest = snapshot_among(store, log, device, known, names)?;
+    Ok(newest.map(|newest| Head { device, seq: newest.header.seq, digest: newest.digest }))
+}
+
+fn snapshot_among(
+    store: &dyn Store,
+    log: &Log,
+    device: DeviceId,
+    known: &Device,
+    names: &[ObjectName],
+) -> Result<Option<Snapshot>, Error> {
     let Some(seq) = names.iter().filter_map(seq_of).max() else { return Ok(None) };
     let mut newest = names.iter().filter(|name| seq_of(name) == Some(seq));
     let (Some(name), None) = (newest.next(), newest.next()) else {
         let what = format!("device {} has two snapshots at place {seq}", device.short());
         return Err(Error::Forked { what });
     };
-    let snapshot = fetch_snapshot(store, log, known, name)?;
-    Ok(Some(Head { device, seq, digest: snapshot.digest }))
+    fetch_snapshot(store, log, known, name).map(Some)
 }
 
 /// The chain places of a device's headers that came too late to count.

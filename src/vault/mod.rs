@@ -56,6 +56,7 @@ use crate::store::Store;
 use crate::vault::authority::Current;
 use crate::vault::authority::Log;
 use crate::vault::authority::LogHead;
+use crate::vault::authority::Vouched;
 use crate::vault::authority::damaged;
 use crate::vault::body::Body;
 use crate::vault::error::Error;
@@ -66,7 +67,6 @@ use crate::vault::index::Index;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::namer::Namer;
-use crate::vault::pins::Pins;
 use crate::vault::ring::AdminRing;
 use crate::vault::ring::EpochKeys;
 use crate::vault::ring::RING_BYTES_MAX;
@@ -90,7 +90,19 @@ impl LockedVault {
     /// # Errors
     /// As [`Log::load`].
     pub fn load(store: Arc<dyn Store>, expected: Option<&Fingerprint>) -> Result<Self, Error> {
-        let log = Log::load(&*store, expected)?;
+        Self::load_from(store, expected, None)
+    }
+
+    /// The same of a vault that was seen before: what is `vouched` for says which history is its.
+    ///
+    /// # Errors
+    /// As [`Log::load_from`].
+    pub fn load_from(
+        store: Arc<dyn Store>,
+        expected: Option<&Fingerprint>,
+        vouched: Option<Vouched>,
+    ) -> Result<Self, Error> {
+        let log = Log::load_from(&*store, expected, vouched)?;
         Ok(Self { store, log })
     }
 
@@ -193,8 +205,7 @@ impl LockedVault {
 
     /// Reads the log anew; true if it has gone on.
     fn read_on(&mut self) -> Result<bool, Error> {
-        let log = Log::load(&*self.store, Some(&self.log.fingerprint()))?;
-        Pins::new(&self.log).check_log(&log)?;
+        let log = self.log.reload(&*self.store)?;
         let has_gone_on = log.head() != self.log.head();
         self.log = log;
         Ok(has_gone_on)

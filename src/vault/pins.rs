@@ -10,6 +10,7 @@ use crate::id::Digest;
 use crate::id::Fingerprint;
 use crate::vault::authority::Log;
 use crate::vault::authority::LogHead;
+use crate::vault::authority::Vouched;
 use crate::vault::error::Error;
 use crate::vault::record::Head;
 use crate::vault::record::read_heads;
@@ -69,19 +70,7 @@ impl Pins {
         if log.fingerprint() != self.fingerprint {
             return Err(Error::OtherVault { expected: self.fingerprint, found: log.fingerprint() });
         }
-        match log.at(self.log.seq) {
-            None => Err(Error::RolledBack {
-                what: format!(
-                    "its log ends at record {}, this machine has seen record {}",
-                    log.head().seq,
-                    self.log.seq
-                ),
-            }),
-            Some(head) if head != self.log => Err(Error::Forked {
-                what: format!("record {} of its log is not the one that this machine has seen", self.log.seq),
-            }),
-            Some(_) => Ok(()),
-        }
+        Vouched::from(self.log).check(log)
     }
 
     /// Remembers a newer state.

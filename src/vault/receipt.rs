@@ -9,6 +9,7 @@ use crate::id::VaultId;
 use crate::vault::LockedVault;
 use crate::vault::authority::Log;
 use crate::vault::authority::LogHead;
+use crate::vault::authority::Vouched;
 use crate::vault::error::Error;
 use crate::vault::history::History;
 use crate::vault::record::Head;
@@ -89,19 +90,12 @@ impl Receipt {
     /// # Errors
     /// [`Error::RolledBack`] if it ends before, or has no such device; [`Error::Forked`] if it differs.
     pub fn check_log(&self, log: &Log) -> Result<(), Error> {
-        let seq = self.authority_seq;
-        match log.at(u64::from(seq)) {
-            None => Err(Error::RolledBack {
-                what: format!("its log ends at record {}, the receipt names record {seq}", log.head().seq),
-            }),
-            Some(head) if half(&head.digest) != self.authority_digest => Err(Error::Forked {
-                what: format!("record {seq} of its log is not the one that the receipt names"),
-            }),
-            Some(_) if self.seq > 0 && !log.devices().contains_key(&self.device) => Err(Error::RolledBack {
-                what: format!("device {}, which the receipt names, is not in it", self.device.short()),
-            }),
-            Some(_) => Ok(()),
+        Vouched::from(self).check(log)?;
+        if self.seq > 0 && !log.devices().contains_key(&self.device) {
+            let what = format!("device {}, which the receipt names, is not in it", self.device.short());
+            return Err(Error::RolledBack { what });
         }
+        Ok(())
     }
 
     /// Checks that the chain of its device holds the snapshot that this names. Whatever was seen of a revoked

@@ -1,13 +1,19 @@
 //! A vault's log and headers without rings and packs: what tests of this module sign by hand.
 
+use std::ops::Range;
+use std::sync::Mutex;
+
 use crate::crypto::kem::KemSecretKey;
 use crate::crypto::random;
 use crate::crypto::sign::SigningKey;
 use crate::id::DeviceId;
 use crate::id::Digest;
 use crate::id::Epoch;
+use crate::id::ObjectName;
 use crate::id::VaultId;
+use crate::store;
 use crate::store::Memory;
+use crate::store::Store;
 use crate::vault::authority::Log;
 use crate::vault::authority::record_name;
 use crate::vault::device::DeviceKeys;
@@ -180,5 +186,55 @@ impl Writer {
         let head = Head { device: self.device, seq: header.seq, digest: signed.digest() };
         self.head = Some(head);
         head
+    }
+}
+
+/// What another writer does between two steps of one.
+type Meanwhile = Box<dyn FnOnce(&Memory, &ObjectName) + Send>;
+
+/// A store in which something happens right after the next put.
+pub struct AfterPut {
+    pub inner: Memory,
+    pub happens: Mutex<Option<Meanwhile>>,
+}
+
+impl Store for AfterPut {
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
+        self.inner.put(name, bytes)?;
+        let happens = self.happens.lock().unwrap().take();
+        happens.into_iter().for_each(|happen| happen(&self.inner, name));
+        Ok(())
+    }
+
+    fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Vec<u8>, store::Error> {
+        self.inner.get(name, bytes_max)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, store::Error> {
+        self.inner.get_range(name, range)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, store::Error> {
+        self.inner.size(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<store::Listed>, store::Error> {
+        self.inner.list(prefix)
+    }
+
+    fn remove(&self, name: &ObjectName) -> Result<(), store::Error> {
+        self.inner.remove(name)
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn writable(&self) -> Result<(), store::Error> {
+        self.inner.writable()
+    }
+
+    fn pause(&self, turn: u32) {
+        self.inner.pause(turn);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bench::Bench;
+use crate::bench::Run;
 use crate::bench::set_mode;
 
 /// With a vault, and a reader called anna whose key file is `anna.key`.
@@ -518,45 +519,102 @@ fn a_machine_set_back_to_an_older_state_stops_until_an_owner_says_where_it_was()
     bench.keyed(&["device", "reseed", "nobody"]).ends(1);
 }
 
-#[test]
-fn where_two_owners_were_cut_off_as_they_met_all_stop_until_one_of_them_settles_it() {
-    let bench = Bench::with_snapshots();
-    let home = |name: &str| {
-        fs::create_dir_all(bench.path(name)).unwrap();
-        bench.path(name).to_str().unwrap().to_owned()
+/// Runs one command in the vault and one in a copy of it, each by an owner on a machine of his own, and then
+/// lets both their records stand in the vault. What runs a command as an owner elsewhere.
+fn fork(bench: &Bench, here: &[&str], there: &[&str]) -> impl Fn(&str, &[&str]) -> Run {
+    let by = |home: &str, args: &[&str]| {
+        fs::create_dir_all(bench.path(home)).unwrap();
+        let home = bench.path(home).to_str().unwrap().to_owned();
+        bench.run_with(args, &[("HOME", &home), ("STRONGROOM_KEY_FILE", "key")], b"")
     };
-    let (second, third) = (home("second"), home("third"));
-    // Each adds somebody to a copy of his own, and then both stand in one.
     let (vault, copy) = (bench.path("vault"), bench.path("copy"));
     let copied = std::process::Command::new("cp").arg("-a").args([&vault, &copy]).status();
     assert!(copied.unwrap().success());
-    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
-    let by = |home: &str, args: &[&str]| {
-        bench.run_with(args, &[("HOME", home), ("STRONGROOM_KEY_FILE", "key")], b"")
-    };
-    let there = copy.to_str().unwrap();
-    by(&second, &["--vault", there, "slot", "add", "bob", "--new-key-file", "bob.key"]).ends(0);
+    bench.keyed(here).ends(0);
+    by("second", &[&["--vault", copy.to_str().unwrap()], there].concat()).ends(0);
     for (name, bytes) in crate::bench::tree(&copy) {
         if !vault.join(&name).exists() {
             bench.write(vault.join(&name).to_str().unwrap(), &bytes);
         }
     }
+    by
+}
 
+const ANNA: [&str; 5] = ["slot", "add", "anna", "--new-key-file", "anna.key"];
+
+#[test]
+fn where_two_owners_were_cut_off_as_they_met_all_stop_until_one_of_them_settles_it() {
+    let bench = Bench::with_snapshots();
+    let by = fork(&bench, &ANNA, &["slot", "add", "bob", "--new-key-file", "bob.key"]);
     let stop = "error: the vault's history was forked: two records stand at place 3, the last of its log\n  \
                 hint: two owners' commands were cut off as they met: any command that takes an owner's key and changes \
                 something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`\n";
-    bench.run(&["backup", "source"]).ends(21).complains(stop);
-    by(&third, &["snapshots"]).ends(21).complains(stop);
-    by(&third, &["rotate"]).ends(21).complains(stop);
-    let run = by(&third, &["slot", "add", "carl", "--new-key-file", "carl.key", "--settle-fork"]).ends(0);
-    assert_eq!(
-        run.err,
-        "warning: two owners' commands had been cut off as they met; `keys, generation 2, epoch 1 the newest` stands, and \
-         `keys, generation 2, epoch 1 the newest` counts for nothing: whoever gave that command gives it again\n"
+    by("third", &["verify", "--public"]).ends(21).complains(stop);
+    by("third", &["snapshots"]).ends(21).complains(stop);
+    by("third", &["rotate"]).ends(21).complains(stop);
+    let settle = ["slot", "add", "carl", "--new-key-file", "carl.key", "--settle-fork"];
+    let run = by("third", &settle).ends(0);
+    let keys = "keys, generation 2, epoch 1 the newest, with the slot ";
+    assert!(
+        run.err.starts_with("warning: two owners' commands had been cut off as they met; `"),
+        "{}",
+        run.err
     );
-    let slots = by(&third, &["slot", "list"]).ends(0).out;
+    for name in ["anna", "bob"] {
+        assert!(run.err.contains(&format!("{keys}{name} (")), "{}", run.err);
+    }
+    let slots = by("third", &["slot", "list"]).ends(0).out;
     assert!(slots.contains("carl") && (slots.contains("anna") != slots.contains("bob")), "{slots}");
-    by(&third, &["verify"]).ends(0);
+    by("third", &["verify"]).ends(0);
+}
+
+#[test]
+fn a_machine_that_has_seen_one_of_two_histories_keeps_it_and_removes_the_other() {
+    let bench = Bench::with_snapshots();
+    let by = fork(&bench, &ANNA, &["slot", "add", "bob", "--new-key-file", "bob.key"]);
+    by("third", &["snapshots"]).ends(21);
+    let backup = bench.run(&["backup", "source", "--json"]).ends(0).json().pop().unwrap();
+    let receipt = backup["receipt"].as_str().unwrap();
+    by("fourth", &["verify", "--public"]).ends(21);
+    by("fourth", &["verify", "--public", "--expect", receipt]).ends(0);
+    let run = bench.keyed(&["rotate"]).ends(21);
+    assert!(run.err.contains("is not of the log that this machine knows"), "{}", run.err);
+    let run = bench.keyed(&["rotate", "--settle-fork"]).ends(0);
+    let removed = "warning: the vault's log was forked: what is not of the history that stands was removed: \
+                   a/0000000000000003-";
+    assert!(run.err.starts_with(removed), "{}", run.err);
+    let slots = by("third", &["slot", "list"]).ends(0).out;
+    assert!(slots.contains("anna") && !slots.contains("bob"), "{slots}");
+    bench.keyed(&["verify"]).ends(0);
+}
+
+#[test]
+fn of_two_records_one_of_which_changes_the_authority_a_person_says_which_stands() {
+    let bench = Bench::with_snapshots();
+    let by = fork(&bench, &["rotate"], &["slot", "add", "bob", "--new-key-file", "bob.key"]);
+    let asked = by("third", &["rotate", "--settle-fork"]).ends(21).err;
+    assert!(asked.contains("nothing says which is right: "), "{asked}");
+    assert!(asked.contains("epoch 2 the newest, another key that owners sign with"), "{asked}");
+    assert!(asked.contains("with the slot bob (reader, key file) that the other one lacks"), "{asked}");
+    let digits = |of: &str| {
+        let before = &asked[..asked.find(of).unwrap()];
+        before[before.rfind(" keys").unwrap() - 12..][..12].to_owned()
+    };
+    by("third", &["rotate", "--settle-fork=00"]).ends(2);
+    let wrong = by("third", &["rotate", "--settle-fork=0000000000000000"]).ends(21);
+    assert!(wrong.err.contains("begins with 0000000000000000"), "{}", wrong.err);
+    let choice = format!("--settle-fork={}", digits(", another key"));
+    let settled = by("third", &["slot", "add", "carl", "--new-key-file", "carl.key", &choice]).ends(0);
+    assert!(
+        settled
+            .err
+            .contains("with the slot bob (reader, key file) that the other one lacks` counts for nothing"),
+        "{}",
+        settled.err
+    );
+    let slots = by("third", &["slot", "list"]).ends(0).out;
+    assert!(slots.contains("carl") && !slots.contains("bob"), "{slots}");
+    bench.keyed(&["verify"]).ends(0);
 }
 
 #[test]

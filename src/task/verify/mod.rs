@@ -82,6 +82,7 @@ impl Problem {
                 error::Error::RolledBack { .. }
                 | error::Error::Forked { .. }
                 | error::Error::Rivals { .. }
+                | error::Error::OtherBranch { .. }
                 | error::Error::HistoryMissing { .. }
                 | error::Error::OtherVault { .. },
             ) => Class::History,

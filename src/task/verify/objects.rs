@@ -129,8 +129,7 @@ impl<'a> Run<'a> {
     pub(super) fn finish(mut self) -> Result<Report, Error> {
         if !self.report.is_sound() {
             // A prune or rotation that ran meanwhile took away what the log told at the beginning.
-            let fingerprint = self.locked.log().fingerprint();
-            let now = Log::load(self.locked.store(), Some(&fingerprint));
+            let now = self.locked.log().reload(self.locked.store());
             self.report.moved = now.is_ok_and(|now| now.head() != self.locked.log().head());
         }
         Ok(self.report)
