@@ -125,7 +125,7 @@ fn members_of_another_file_added_or_put_in_place() {
     for (at, member) in members.iter().enumerate() {
         // The same owner's key opens both: the file's own names, orders and digests must do it.
         let kind = &member.name[..2];
-        let Some(other) = others.iter().filter(|other| other.name.starts_with(kind)).next_back() else {
+        let Some(other) = others.iter().rfind(|other| other.name.starts_with(kind)) else {
             panic!("the other has a {kind}")
         };
         let mut swapped = members.clone();
@@ -143,7 +143,7 @@ fn members_of_another_file_added_or_put_in_place() {
         let mut added = members.clone();
         let at = added.iter().position(|each| each.name[..1] == other.name[..1]).unwrap();
         added.insert(at, other.clone());
-        added[at..].sort_by(|a, b| rank(a).cmp(&rank(b)));
+        added[at..].sort_by_key(rank);
         refused(&layout::file(&added), format_args!("{} added", other.name));
     }
 }
