@@ -23,7 +23,6 @@ use crate::task::browse::Search;
 use crate::tree::entry::Time;
 use crate::tree::filter::Selection;
 use crate::tree::path::TreePath;
-use crate::tree::path::printable;
 
 /// Finds files by name, kind, size and time, in all snapshots.
 #[derive(Args)]
@@ -135,9 +134,9 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
             here += 1;
             let mut show = || {
                 if here == 1 && !context.output.json && !args.listing.is_raw() {
-                    let host = printable(reader.body().host.as_bytes());
+                    let host = snapshots::of_host(&reader.body().host);
                     let time = render::local_time(listed.time());
-                    lines.line(&format!("in snapshot {} of {host}, {time}:", id.short()))?;
+                    lines.line(&format!("in snapshot {}{host}, {time}:", id.short()))?;
                 }
                 args.listing.show(context, &mut lines, "match", Some(&id.to_string()), path, entry)
             };

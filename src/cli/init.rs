@@ -290,7 +290,7 @@ pub fn owner_way(
     if way.passphrase.is_none() && way.key_file.is_none() {
         if !terminal::is_there() {
             return Err(Failure::usage(
-                "a vault needs a way in, and there is no terminal to ask for a passphrase at",
+                "there has to be a way in, and there is no terminal to ask for a passphrase at",
             )
             .hint("give --password-file, --password-command, --password-fd or --key-file"));
         }

@@ -20,6 +20,7 @@ use crate::id::Fingerprint;
 use crate::id::ObjectName;
 use crate::store::Store;
 use crate::vault::LockedVault;
+use crate::vault::end;
 use crate::vault::fetch::SECOND;
 use crate::vault::name::Place;
 use crate::vault::slot::Lock;
@@ -62,6 +63,7 @@ struct DeviceState {
 struct Inspection {
     fingerprint: Fingerprint,
     place: String,
+    is_sealed_file: bool,
     made: u64,
     records: u64,
     epochs: [u32; 3],
@@ -124,7 +126,9 @@ fn inspect(context: &Context, locked: &LockedVault) -> Result<Inspection, Failur
         })
         .collect();
     let mut warnings = Vec::new();
-    if !table.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_))) {
+    let is_sealed_file = locked.store().is_sealed_file();
+    // Who seals a file keeps the folder or another way in: a file for one recipient has no need of a code.
+    if !is_sealed_file && !table.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_))) {
         warnings.push("this vault has no recovery code: whoever loses the other keys loses it".to_owned());
     }
     if let Err(error) = context.machine().and_then(|machine| Ok(machine.check(locked).map(drop)?)) {
@@ -134,6 +138,7 @@ fn inspect(context: &Context, locked: &LockedVault) -> Result<Inspection, Failur
     Ok(Inspection {
         fingerprint: log.fingerprint(),
         place: locked.store().place(),
+        is_sealed_file,
         made: log.made(),
         records: log.records().len() as u64,
         epochs: [keys.oldest.0, keys.open.0, keys.newest.0],
@@ -150,7 +155,7 @@ fn inspect(context: &Context, locked: &LockedVault) -> Result<Inspection, Failur
 fn count_objects(
     store: &dyn Store,
 ) -> Result<(Vec<(&'static str, Kind)>, BTreeMap<DeviceId, Kind>), Failure> {
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 12] = [
         "log records",
         "lists",
         "slot tables",
@@ -162,6 +167,7 @@ fn count_objects(
         "people's log entries",
         "second copies",
         "README and others",
+        "end",
     ];
     let mut kinds = WORDS.map(|word| (word, Kind::default()));
     let mut stored: BTreeMap<DeviceId, Kind> = BTreeMap::new();
@@ -169,6 +175,7 @@ fn count_objects(
         let first = listed.name.as_str().strip_prefix(SECOND).and_then(ObjectName::parse);
         let place = Place::parse(first.as_ref().unwrap_or(&listed.name));
         let at = match (&first, &place) {
+            (_, None) if listed.name == end::name() && store.is_sealed_file() => 11,
             (_, None) => 10,
             (Some(_), Some(_)) => 9,
             (None, Some(place)) => match place {
@@ -219,7 +226,8 @@ fn cost(lock: &Lock) -> String {
 
 fn show(context: &Context, found: &Inspection) -> Result<(), Failure> {
     let [oldest, open, newest] = found.epochs;
-    context.line(&format!("vault         {}", crate::cli::failure::one_line(&found.place)))?;
+    let what = if found.is_sealed_file { "sealed file" } else { "vault" };
+    context.line(&format!("{what:<12}  {}", crate::cli::failure::one_line(&found.place)))?;
     context.line(&format!("format        {FORMAT_VERSION}"))?;
     context.line(&format!("fingerprint   {}", text::fingerprint_base32(&found.fingerprint)))?;
     context.line(&format!("in words      {}", text::fingerprint_words(&found.fingerprint)))?;
@@ -298,7 +306,7 @@ fn as_json(found: &Inspection) -> Value {
         "message_type": "inspection",
         "schema": 1,
         "vault": found.place,
-        "kind": "vault",
+        "kind": if found.is_sealed_file { "sealed file" } else { "vault" },
         "format_version": FORMAT_VERSION,
         "fingerprint": text::fingerprint_base32(&found.fingerprint),
         "fingerprint_hex": found.fingerprint.to_string(),

@@ -129,6 +129,23 @@ enum Command {
     Man(man::ManArgs),
 }
 
+impl Command {
+    /// The word of a command that has nothing to do in a sealed file: that has one snapshot and one device,
+    /// which is nobody's machine.
+    fn for_vaults_only(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Log(_) => "log",
+            Self::Device(_) => "device",
+            Self::Recover(_) => "recover",
+            Self::RecoveryKit(_) => "recovery-kit",
+            Self::Rotate(_) => "rotate",
+            Self::Reencrypt(_) => "reencrypt",
+            Self::Incident(_) => "incident",
+            _ => return None,
+        })
+    }
+}
+
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything secret is near: no core dumps, no debugger, no keys in swap.
@@ -170,6 +187,9 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         for what in weak {
             context.note(&format!("note: the system does not allow {what}"));
         }
+    }
+    if let Some(word) = cli.command.for_vaults_only() {
+        context.check_vault(word)?;
     }
     match cli.command {
         Command::Init(args) => init::run(&context, &args),

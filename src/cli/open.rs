@@ -32,7 +32,6 @@ use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::Local;
 use crate::store::Store;
-use crate::task::seal;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::acts::Act;
@@ -101,6 +100,24 @@ impl Context {
     /// As [`Context::place`].
     pub fn is_sealed_file(&self) -> Result<bool, Failure> {
         Ok(sealed::is_file(&self.place()?))
+    }
+
+    /// Refuses a sealed file for a command that is for vaults.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`](crate::cli::failure::Exit::Usage); as [`Context::place`].
+    pub fn check_vault(&self, command: &str) -> Result<(), Failure> {
+        if !self.is_sealed_file()? {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file"))
+            .hint("`strongroom slot` changes who opens it, `strongroom seal` seals its folder again"))
+    }
+
+    /// What is at the place, in a word.
+    #[must_use]
+    pub fn word(store: &dyn Store) -> &'static str {
+        if store.is_sealed_file() { "file" } else { "vault" }
     }
 
     /// The sealed file at the place, its log and its end verified.
@@ -242,7 +259,7 @@ impl Context {
     /// As [`Context::unlock`] and [`Context::settle_fork`]; `Exit::Refused` if the key is a reader's.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         if self.is_sealed_file()? {
-            return self.unlock_draft(command);
+            return self.unlock_draft();
         }
         let asked = self.settle_fork()?;
         let (locked, pins) = self.locked()?;
@@ -259,19 +276,9 @@ impl Context {
 
     /// The same for a command that changes the slots of a sealed file: what is returned is a draft of the file
     /// to come, which `slot::finish` writes in place of this one.
-    fn unlock_draft(&self, command: &str) -> Result<Vault, Failure> {
-        if !command.starts_with("slot ") {
-            return Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file")).hint(
-                "a sealed file has slots, and is sealed again with `strongroom seal`: it has no other devices",
-            ));
-        }
+    fn unlock_draft(&self) -> Result<Vault, Failure> {
         let place = self.place()?;
         let (locked, _) = self.locked()?;
-        {
-            let bars = self.watched_bars();
-            // What is damaged would be copied, and the file that it was copied from be gone.
-            seal::check(&locked, &bars)?;
-        }
         let way = self.way(&locked)?;
         let (mut vault, draft) = sealed::unlock_draft(self, self.sealed.file(&place)?, &place, &way)?;
         self.sealed.keep(draft);
@@ -419,7 +426,8 @@ impl Context {
             let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
             kinds.dedup();
             return Err(Failure::usage(format!(
-                "this vault opens with: {}; none was given",
+                "this {} opens with: {}; none was given",
+                Self::word(locked.store()),
                 kinds.join(", ")
             ))
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));

@@ -113,9 +113,7 @@ fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
     let whole = sealed::without_part(&args.file);
     let name = whole.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
     match name.strip_suffix(SUFFIX.as_bytes()) {
-        Some(stem) if !stem.is_empty() => {
-            Ok(sealed::folder_of(&whole).join(std::ffi::OsStr::from_bytes(stem)))
-        }
+        Some(stem) if !stem.is_empty() => Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem))),
         _ => Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
             .hint("give `--target DIR` to say where it is to be opened")),
     }

@@ -34,6 +34,7 @@ use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
 use crate::store::SealedDraft;
+use crate::store::SealedFile;
 use crate::store::Target;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
@@ -44,6 +45,7 @@ use crate::task::verify::ReadData;
 use crate::task::verify::verify_private;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
+use crate::tree::walk;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::device::DeviceKeys;
@@ -146,7 +148,7 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
             again(context, args, file, signer)?
         }
         Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
-            return Err(taken(file, "is no sealed file"));
+            return Err(occupied(file, "is no sealed file"));
         }
         _ => anew(context, args, &output, &recipients, signer)?,
     };
@@ -254,7 +256,10 @@ fn anew(
 
 /// The same file once more.
 fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
-    let opened = sealed::load(file)?;
+    let opened = SealedFile::load(file).map(Arc::new).map_err(|error| match error {
+        crate::store::Error::NotSealed { .. } => occupied(file, "is no sealed file"),
+        error => error.into(),
+    })?;
     let locked = LockedVault::load_sealed_file(Arc::clone(&opened))?;
     let found = locked.log().fingerprint();
     if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
@@ -392,6 +397,13 @@ fn taken(file: &Path, what: &str) -> Failure {
         .hint("`strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in its place")
 }
 
+/// What is there is nothing that could be sealed again.
+fn occupied(file: &Path, what: &str) -> Failure {
+    let shown = printable(file.as_os_str().as_bytes());
+    Failure::new(Exit::Refused, format!("{shown} is there already, and {what}"))
+        .hint("`-o FILE` names another file; `--force` makes a new one in its place")
+}
+
 /// The file must hold what is sealed into it now: by a slip of the hand something else would be lost.
 fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure> {
     let device = vault.log().devices().keys().next().copied();
@@ -462,7 +474,7 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
     let folder = sealed::folder_of(file);
     let Ok(room) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    let bytes: u64 = args.paths.iter().map(|path| source_bytes(path)).sum();
+    let bytes: u64 = args.paths.iter().map(|path| walk::bytes_below(path)).sum();
     if free >= bytes / SHRINKS_MOST {
         return Ok(());
     }
@@ -472,13 +484,6 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
         format!("{} are to be sealed and {} are free in {shown}", render::size(bytes), render::size(free)),
     )
     .hint("make room, or give `-o FILE` on another disk"))
-}
-
-/// The bytes of all files below a path, as far as they can be seen.
-fn source_bytes(path: &Path) -> u64 {
-    let entries = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
-    let files = entries.filter(|entry| entry.file_type().is_file());
-    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 /// Removes what was sealed, once the file on the disk was read, opened and held against it.

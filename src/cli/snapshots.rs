@@ -175,14 +175,20 @@ pub fn choose_each<'v, const N: usize>(
         let listed = listed?;
         let reader = browse::reader(vault, listed)?;
         context.note(&format!(
-            "snapshot {} of {}, {}",
+            "snapshot {}{}, {}",
             listed.snapshot.id().short(),
-            printable(reader.body().host.as_bytes()),
+            of_host(&reader.body().host),
             render::local_time(listed.time())
         ));
         readers.push(reader);
     }
     Ok(readers.try_into().unwrap_or_else(|_| unreachable!("there is a reader for each")))
+}
+
+/// ` of HOST`; nothing for the snapshot of a sealed file, which tells of no machine.
+#[must_use]
+pub fn of_host(host: &str) -> String {
+    if host.is_empty() { String::new() } else { format!(" of {}", printable(host.as_bytes())) }
 }
 
 /// Names what could not be read, and says so with the exit code.

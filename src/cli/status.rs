@@ -85,6 +85,7 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
     if pins.is_some() || context.vault.fingerprint.is_some() {
         context.pin_quietly(&machine, &locked);
     }
+    let is_sealed_file = locked.store().is_sealed_file();
     let keys = locked.log().keys();
     let older = if keys.oldest < keys.newest { Some(reencrypt::survey(&locked, &Silent)?) } else { None };
     let slots = slots(&locked)?;
@@ -128,7 +129,8 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
             "stale": !stale.is_empty() || no_device,
         }))?;
     } else {
-        context.line(&format!("vault        {}", crate::cli::failure::one_line(&locked.store().place())))?;
+        let what = if is_sealed_file { "sealed file" } else { "vault" };
+        context.line(&format!("{what:<11}  {}", crate::cli::failure::one_line(&locked.store().place())))?;
         context.line(&format!("fingerprint  {}", text::fingerprint_words(&fingerprint)))?;
         context.line(&format!("             {}", text::fingerprint_base32(&fingerprint)))?;
         let list: Vec<String> = slots.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
@@ -150,12 +152,13 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
             ))?;
         }
     }
-    if pins.is_none() {
+    // Another file under the same name is another file, and nobody is told to know it.
+    if pins.is_none() && !is_sealed_file {
         context.note(
             "this machine has not seen this vault before: compare the fingerprint with the one you noted",
         );
     }
-    if !has_code {
+    if !has_code && !is_sealed_file {
         context
             .warn("this vault has no recovery code: whoever loses all other ways in loses everything in it");
     }

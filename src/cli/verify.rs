@@ -277,7 +277,7 @@ fn last_line(report: &Report, read: &ReadData) -> String {
         return format!("{total}: what is not listed here was found whole, as far as it was checked");
     }
     let objects = counted(report.objects, "object");
-    let snapshots = counted(report.snapshots, "snapshot");
+    let snapshots = counted(report.snapshots - report.forgotten, "snapshot");
     let is_there = format!("all {objects} of {snapshots} are there, in order and signed for");
     let unread = "contents were not read: add --read-all";
     match (read, &report.walked) {

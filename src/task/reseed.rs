@@ -132,7 +132,7 @@ pub fn of_snapshot(
     let ids = chunks_of(&reader, &mut summary, observer)?;
     let (objects, rows) = Listed::of(history).places(&reader, &ids);
     let is_whole = summary.damaged == 0 && rows.len() == ids.len();
-    Ok(is_whole.then(|| Reseed { newest: head.seq, digest: head.digest, job, seq, objects, rows }))
+    Ok(is_whole.then_some(Reseed { newest: head.seq, digest: head.digest, job, seq, objects, rows }))
 }
 
 /// The newest snapshot of each job that the device would still remember, with its body.

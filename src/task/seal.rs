@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
+use rayon::iter::IndexedParallelIterator as _;
+use rayon::iter::IntoParallelRefIterator as _;
+use rayon::iter::ParallelIterator as _;
 
 use crate::crypto::sign::SigningKey;
 use crate::id::DeviceId;
@@ -89,7 +91,8 @@ pub fn seal(
 /// one. What didn't change is taken over, and nothing else is.
 ///
 /// # Errors
-/// As [`seal`]; [`error::Error::NotOwner`].
+/// As [`seal`]; [`error::Error::NotOwner`]; [`error::Error::Damaged`] if what would be taken over is no longer
+/// as it was sealed.
 pub fn seal_again(
     mut vault: Vault,
     draft: &SealedDraft,
@@ -138,8 +141,17 @@ pub fn renew_keys(vault: &mut Vault, clock: fn() -> u64, observer: &dyn Observer
 /// Ends a file whose slots were changed in `draft`, and says how long it is.
 ///
 /// # Errors
-/// [`error::Error::NotOwner`]; [`Error::Vault`] if the file can't be written: the old one is as it was then.
+/// [`error::Error::NotOwner`]; [`Error::Vault`] if something in it is damaged, or the file can't be written: the old
+/// one is as it was then.
 pub fn finish_slots(vault: &Vault, draft: &SealedDraft, observer: &dyn Observer) -> Result<u64, Error> {
+    for device in vault.log().devices().keys() {
+        // What rotted would be copied, and the file that it was copied from be gone.
+        let history = vault.locked().history(*device)?;
+        history.must_exist(vault.log()).par_iter().try_for_each(|located| {
+            let name = Place::Pack { device: *device, digest: located.name }.name();
+            whole_object_bytes(vault.store(), &name, located).map(drop)
+        })?;
+    }
     vault.remove_older_generations()?;
     let authority = SigningKey::from_seed(vault.admin()?.authority_seed.duplicate());
     finish(draft, &vault.log().fingerprint(), &authority, observer)

@@ -57,7 +57,24 @@ pub fn check(store: &dyn Store, members: &[Listed], log: &Log) -> Result<(), Err
         return Err(Error::Missing { name });
     };
     let bytes = store.get(&last.name, END_BYTES as u64)?;
-    let end = End::decode(&bytes).map_err(|error| damaged(&name, &error.to_string()))?;
+    match check_bytes(&bytes, before, log) {
+        Err(Error::Newer { name }) => {
+            // A newer version's, unless it was signed as this one's and a bit of its version has changed since.
+            let rest = bytes.get(MAGIC.len() + VERSION.len()..).unwrap_or_default();
+            let own = [&MAGIC[..], &VERSION, rest].concat();
+            Err(match check_bytes(&own, before, log) {
+                Ok(()) => damaged(&name, "its version is not the one that was signed"),
+                Err(_) => Error::Newer { name },
+            })
+        }
+        checked => checked,
+    }
+}
+
+/// Holds the bytes of an end against the members before it and the log.
+fn check_bytes(bytes: &[u8], before: &[Listed], log: &Log) -> Result<(), Error> {
+    let name = name();
+    let end = End::decode(bytes).map_err(|error| damaged(&name, &error.to_string()))?;
     let Some(end) = end else { return Err(Error::Newer { name }) };
     if end.vault != log.fingerprint().vault_id() {
         return Err(damaged(&name, "it is another file's"));
@@ -143,8 +160,13 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             let refused = check(&bad, &members).unwrap_err();
-            assert!(matches!(refused, Error::Damaged { .. } | Error::Newer { .. }), "{at}: {refused}");
+            assert!(matches!(refused, Error::Damaged { .. }), "{at}: {refused}");
         }
+        // One of another version through and through is a newer program's.
+        let mut newer = good.clone();
+        newer[6] = 2;
+        newer[40] ^= 1;
+        assert!(matches!(check(&newer, &members), Err(Error::Newer { .. })));
         let strange = encode(vault, &members, &SigningKey::generate());
         assert!(matches!(check(&strange, &members), Err(Error::Damaged { .. })));
         let store = crate::store::Memory::new();

@@ -110,9 +110,16 @@ impl LockedVault {
     /// added, and each stands where it was sealed.
     ///
     /// # Errors
-    /// As [`LockedVault::load`] and [`end::check`].
+    /// As [`LockedVault::load`] and [`end::check`]; a file has no history but its own, so what lacks in that
+    /// or contradicts itself is [`Error::Damaged`].
     pub fn load_sealed_file(file: Arc<SealedFile>) -> Result<Self, Error> {
-        let log = Log::load(&*file, None)?;
+        let log = Log::load(&*file, None).map_err(|error| match error {
+            Error::HistoryMissing { .. }
+            | Error::RolledBack { .. }
+            | Error::Forked { .. }
+            | Error::Rivals { .. } => damaged(&end::name(), &error.to_string()),
+            error => error,
+        })?;
         end::check(&*file, file.members(), &log)?;
         Ok(Self { store: file, log })
     }

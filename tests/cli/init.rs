@@ -103,7 +103,7 @@ fn without_a_terminal_everything_must_be_given() {
          file; `--without-recovery-code` makes none\n",
     );
     bench.run(&["init", "--without-recovery-code"]).ends(2).complains(
-        "error: a vault needs a way in, and there is no terminal to ask for a passphrase at\n  hint: give \
+        "error: there has to be a way in, and there is no terminal to ask for a passphrase at\n  hint: give \
          --password-file, --password-command, --password-fd or --key-file\n",
     );
     assert!(!bench.path("vault").exists() && !bench.path("key").exists());

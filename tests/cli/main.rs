@@ -13,6 +13,7 @@ mod look;
 mod people;
 mod recover;
 mod restore;
+mod seal;
 mod status;
 mod tar;
 mod verify;

@@ -22,6 +22,7 @@ use super::super::local::place_failure;
 use super::header;
 use super::header::BLOCK_BYTES;
 use super::header::BLOCK_STEP;
+use super::header::GENESIS_START;
 use super::header::Order;
 use super::header::Rank;
 use super::joined::Joined;
@@ -52,9 +53,9 @@ impl SealedFile {
     /// there on are read as one. All of them stay open, at most 999.
     ///
     /// # Errors
-    /// [`Error::NoVault`] if nothing is there; [`Error::NotSealed`] if it is no plain file or doesn't
-    /// begin as a sealed file does; [`Error::Malformed`] if it goes on in another way, or a part is
-    /// missing or has another length; [`Error::Denied`] or [`Error::Place`] if it can't be read.
+    /// [`Error::NoVault`] if nothing is there; [`Error::NotSealed`] if it is no plain file or nothing about
+    /// its first block is that of a sealed file; [`Error::Malformed`] if it isn't laid out as one, or a part
+    /// is missing or has another length; [`Error::Denied`] or [`Error::Place`] if it can't be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let whole = match path.extension() {
             Some(number) if number == "001" => path.with_extension(""),
@@ -82,9 +83,7 @@ impl SealedFile {
         let broken = |source| Error::Place { place: place.clone(), source };
         let mut buffer = Vec::with_capacity(STAGE_BYTES);
         reader.by_ref().take(BLOCK_STEP).read_to_end(&mut buffer).map_err(broken)?;
-        if !buffer.first_chunk().is_some_and(begins) {
-            return Err(Error::NotSealed { place });
-        }
+        check_beginning(&place, &buffer)?;
         let file = spool::unnamed(folder)?;
         let mut at = 0;
         while !buffer.is_empty() {
@@ -112,14 +111,17 @@ impl SealedFile {
                 _ => Error::Place { place: place.clone(), source },
             })
         };
+        let mut beginning = [0; BLOCK_BYTES];
+        let there = usize::try_from(bytes).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
+        read(&mut beginning[..there], 0)?;
+        check_beginning(&place, &beginning[..there])?;
         let (mut members, mut offsets) = (Vec::new(), Vec::new());
         let mut order = Order::default();
         // Where the next header stands, and how many zeros before it fill up the block of a member.
         let (mut at, mut padding) = (0, 0);
         loop {
             if at + BLOCK_STEP > bytes {
-                let cut = malformed(at, "it ends too early");
-                return Err(if members.is_empty() { Error::NotSealed { place } } else { cut });
+                return Err(malformed(at, "it ends too early"));
             }
             let mut buffer = [0; 2 * BLOCK_BYTES];
             let span = &mut buffer[..padding + BLOCK_BYTES];
@@ -129,9 +131,6 @@ impl SealedFile {
                 return Err(malformed(at - length_of(zeros), "something where zeros belong"));
             }
             let block: &[u8; BLOCK_BYTES] = block.first_chunk().expect("a block was asked for");
-            if members.is_empty() && !begins(block) {
-                return Err(Error::NotSealed { place });
-            }
             if *block == [0; BLOCK_BYTES] {
                 break;
             }
@@ -199,9 +198,31 @@ fn index(number: u32) -> usize {
     usize::try_from(number).expect("a place in memory can be numbered")
 }
 
-/// Whether this is how a sealed file begins: with the header of a vault's first record.
-fn begins(block: &[u8; BLOCK_BYTES]) -> bool {
-    header::decode(block).is_some_and(|(name, _)| Rank::of(&name) == Some(Rank::Genesis))
+/// Holds the first block of a file, or all of one that is shorter, against how a sealed file begins: with
+/// the header of a vault's first record.
+///
+/// # Errors
+/// [`Error::Malformed`] if it is the beginning of a sealed file that was cut or changed, or of another tar:
+/// a sealed file that was packed anew is one. [`Error::NotSealed`] if it is something else altogether.
+fn check_beginning(place: &str, block: &[u8]) -> Result<(), Error> {
+    let malformed = |what| Err(Error::Malformed { place: place.to_owned(), offset: 0, what });
+    if let Some(whole) = block.first_chunk() {
+        if header::decode(whole).is_some_and(|(name, _)| Rank::of(&name) == Some(Rank::Genesis)) {
+            return Ok(());
+        }
+        if header::is_of_some_tar(whole) {
+            return malformed("a header that is not the one of a vault's first record");
+        }
+    }
+    let named = block.len().min(GENESIS_START.len());
+    if GENESIS_START.as_bytes()[..named] != block[..named] {
+        return Err(Error::NotSealed { place: place.to_owned() });
+    }
+    malformed(if block.len() < BLOCK_BYTES {
+        "it ends too early"
+    } else {
+        "a header that is none of a member"
+    })
 }
 
 /// What the part with this number is called, from 1.
@@ -424,7 +445,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let refused = SealedFile::from_stream(io::repeat(b'x'), folder.path());
         assert!(matches!(refused, Err(Error::NotSealed { .. })));
-        assert!(matches!(SealedFile::from_stream(io::empty(), folder.path()), Err(Error::NotSealed { .. })));
+        let nothing = SealedFile::from_stream(io::empty(), folder.path());
+        assert!(matches!(nothing, Err(Error::Malformed { offset: 0, .. })));
     }
 
     #[test]
@@ -433,12 +455,7 @@ mod tests {
         let blocks = (0..whole.len()).step_by(BLOCK_BYTES);
         for length in blocks.chain((1..whole.len()).step_by(97)).chain([whole.len() - 1]) {
             let told = load(&whole[..length]).err();
-            let expected = if length < BLOCK_BYTES {
-                matches!(told, Some(Error::NotSealed { .. }))
-            } else {
-                matches!(told, Some(Error::Malformed { .. }))
-            };
-            assert!(expected, "cut to {length}: {told:?}");
+            assert!(matches!(told, Some(Error::Malformed { .. })), "cut to {length}: {told:?}");
         }
     }
 
@@ -473,7 +490,6 @@ mod tests {
             let told = SealedFile::from_stream(&*changed, folder.path()).err();
             match told {
                 None => assert!(!of_layout, "byte {at}"),
-                Some(Error::NotSealed { .. }) => assert!(at < 512, "byte {at}"),
                 Some(Error::Malformed { offset, .. }) => {
                     assert!(
                         of_layout && offset <= at as u64 && at as u64 - offset < 512,
@@ -501,7 +517,7 @@ mod tests {
             assert!(load(&file(&renamed)).is_err(), "{first}");
         }
         assert!(matches!(load(&file(&sample[..8])), Err(Error::Malformed { .. })));
-        assert!(matches!(load(&file(&sample[1..])), Err(Error::NotSealed { .. })));
+        assert!(matches!(load(&file(&sample[1..])), Err(Error::Malformed { offset: 0, .. })));
         assert!(matches!(load(&file(&[])), Err(Error::NotSealed { .. })));
     }
 

@@ -18,7 +18,7 @@ pub(super) const MEMBERS_MAX: u64 = 1 << 20;
 /// What the last member is called.
 pub(super) const END: &str = "end";
 /// What the name of the first one begins with.
-const GENESIS_START: &str = "a/0000000000000000-";
+pub(super) const GENESIS_START: &str = "a/0000000000000000-";
 
 /// The header of a member; nothing if no header can tell of such a name or length.
 pub(super) fn encode(name: &ObjectName, bytes: u64) -> Option<[u8; BLOCK_BYTES]> {
@@ -53,6 +53,11 @@ pub(super) fn decode(block: &[u8; BLOCK_BYTES]) -> Option<(ObjectName, u64)> {
     let digit = |&byte: &u8| byte.checked_sub(b'0').filter(|&value| value < 8);
     let bytes = digits.iter().try_fold(0, |bytes, byte| Some((bytes << 3) | u64::from(digit(byte)?)))?;
     encode(&name, bytes).filter(|same| same == block).map(|_| (name, bytes))
+}
+
+/// Whether this is a header of any kind of tar.
+pub(super) fn is_of_some_tar(block: &[u8; BLOCK_BYTES]) -> bool {
+    block[257..].starts_with(b"ustar")
 }
 
 /// Where a kind of object stands in the file.

@@ -305,3 +305,11 @@ impl SourceDir {
         Ok(start.is_some_and(|start| *start == *marker.header))
     }
 }
+
+/// The bytes of all files below a path, as far as they can be seen: an estimate, before anything is opened.
+#[must_use]
+pub fn bytes_below(path: &Path) -> u64 {
+    let entries = WalkDir::new(path).into_iter().filter_map(Result::ok);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+}

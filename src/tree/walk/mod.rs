@@ -19,6 +19,7 @@ mod tests;
 
 pub use crate::tree::walk::directory::Names;
 pub use crate::tree::walk::directory::SourceDir;
+pub use crate::tree::walk::directory::bytes_below;
 pub use crate::tree::walk::file::SourceFile;
 pub use crate::tree::walk::file::SourceNode;
 pub use crate::tree::walk::machine::Owners;
