@@ -31,6 +31,7 @@ use crate::task::incident::Resealed;
 use crate::task::incident::Stolen;
 use crate::task::incident::StolenDevice;
 use crate::task::incident::StolenSlot;
+use crate::task::incident::Suspect;
 use crate::task::incident::seconds_a_guess;
 use crate::task::reencrypt::Amount;
 use crate::task::reencrypt::Ended;
@@ -53,14 +54,14 @@ pub struct IncidentArgs {
     #[arg(long, value_name = "LABEL")]
     slot: Option<String>,
 
-    /// When the theft happened, such as 2026-11-24 or "2026-11-24 18:30"; the machine's snapshots from then on
-    /// don't count any more
+    /// When the theft happened, such as 2026-11-24 or "2026-11-24 18:30": what was added from then on is listed
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
 
-    /// Let the machine's snapshots from after the theft count all the same
-    #[arg(long, requires = "device")]
-    keep_all: bool,
+    /// The last of the machine's snapshots that counts, by its place in the machine's chain; 0 for none. Those
+    /// after it are lost for good [default: the newest, so that all stay]
+    #[arg(long, value_name = "NUMBER", requires = "device")]
+    last: Option<u64>,
 
     /// Do it
     #[arg(long)]
@@ -116,7 +117,7 @@ fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Expos
     let exposed = match (&args.device, &args.slot) {
         (Some(name), _) => {
             let (device, _) = device::find(vault, name)?;
-            Exposure::of_device(vault, device, args.since, args.keep_all, context.now)
+            Exposure::of_device(vault, device, args.since, args.last, context.now)
         }
         (None, label) => {
             let (id, ..) = slot::find(vault, label.as_deref().unwrap_or_default())?;
@@ -207,7 +208,8 @@ fn message(
                         "seq": suspect.seq,
                         "snapshot_id": suspect.id.to_string(),
                         "time": render::rfc3339(suspect.time),
-                        "counts": stolen.keeps_suspects,
+                        "known_from_before": suspect.is_known_from_before,
+                        "counts": suspect.counts,
                     })
                 })
                 .collect();
@@ -215,6 +217,7 @@ fn message(
                 "device": stolen.device.to_string(),
                 "name": stolen.name,
                 "last": stolen.last.map_or(0, |head| head.seq),
+                "clock_is_off": stolen.is_clock_off,
                 "suspects": suspects,
             });
             (Some(device), None)
@@ -327,39 +330,39 @@ impl StolenDevice {
     }
 
     fn added(&self, since: Option<u64>) -> Vec<String> {
-        let Some(since) = since else {
-            return vec![
+        let mut lines: Vec<String> = self.suspects.iter().map(Suspect::words).collect();
+        match since {
+            None => lines.push(
                 "Not known, as no time of the theft was given: --since lists the machine's snapshots from then on"
                     .to_owned(),
-            ];
-        };
-        let since = render::local_time(since);
-        let mut lines: Vec<String> = self
-            .suspects
-            .iter()
-            .map(|suspect| {
-                format!(
-                    "Snapshot {} ({}) of {}: {}",
-                    suspect.seq,
-                    suspect.id.short(),
-                    render::local_time(suspect.time),
-                    if self.keeps_suspects {
-                        "kept, as you asked"
-                    } else {
-                        "counts no more once it is shut out"
-                    }
-                )
-            })
-            .collect();
-        if lines.is_empty() {
-            lines.push(format!("No snapshot of the machine is of {since} or later"));
+            ),
+            Some(since) if self.suspects.is_empty() => lines.push(format!(
+                "No snapshot of the machine is of {} or later",
+                render::local_time(since)
+            )),
+            Some(_) => {}
         }
-        if !self.suspects.is_empty() && !self.keeps_suspects {
+        if self.is_clock_off {
             lines.push(
-                "What counts no more can't be restored, and is gone for good once all is sealed anew: --keep-all keeps \
-                 it"
-                .to_owned(),
+                "One of these claims a time before the theft and was made after one that claims a later: the \
+                 machine's clock was wrong, or somebody wrote what he liked, and all of them may be good"
+                    .to_owned(),
             );
+        }
+        if self.suspects.iter().any(|suspect| !suspect.counts) {
+            lines.push(
+                "What counts no more can't be restored, and is gone for good once all is sealed anew"
+                    .to_owned(),
+            );
+        }
+        if let Some(first) = self.suspects.first().filter(|first| first.counts) {
+            lines.push(format!(
+                "They stay, as no clock may cost a good snapshot. Look at what they changed, with `strongroom diff`, \
+                 before you restore one; to let those from {} on count no more, give `--last {}`, here or to \
+                 `strongroom device revoke`",
+                first.seq,
+                first.seq - 1
+            ));
         }
         lines.push(
             "Times are those of the machine's own clock: who holds its key can write any, so look at the newest \
@@ -367,6 +370,23 @@ impl StolenDevice {
                 .to_owned(),
         );
         lines
+    }
+}
+
+impl Suspect {
+    fn words(&self) -> String {
+        format!(
+            "Snapshot {} ({}) of {}: {}{}",
+            self.seq,
+            self.id.short(),
+            render::local_time(self.time),
+            if self.counts { "goes on counting" } else { "counts no more once the machine is shut out" },
+            if self.is_known_from_before {
+                "; an owner's record from before the theft knows it, so it is no thief's"
+            } else {
+                ""
+            }
+        )
     }
 }
 

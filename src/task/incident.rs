@@ -12,6 +12,8 @@ use crate::task::error::Error;
 use crate::task::reencrypt::Amount;
 use crate::vault::Vault;
 use crate::vault::error;
+use crate::vault::header::Snapshot;
+use crate::vault::history::History;
 use crate::vault::record::Head;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
@@ -56,10 +58,10 @@ pub struct StolenDevice {
     pub snapshots: u64,
     /// When the newest of them was made, by its own clock.
     pub newest: Option<u64>,
-    /// Those from the first one after the theft on.
+    /// Those from the first one on that says it was made after the theft, and all that will count no more.
     pub suspects: Vec<Suspect>,
-    /// Whether those go on counting.
-    pub keeps_suspects: bool,
+    /// Whether one that was made after a suspect claims a time before the theft: so its clock is no witness.
+    pub is_clock_off: bool,
     /// The last that counts once it is shut out.
     pub last: Option<Head>,
     /// Whether it is shut out at this place already.
@@ -74,6 +76,10 @@ pub struct Suspect {
     pub id: SnapshotId,
     /// When it was made, by its machine's clock.
     pub time: u64,
+    /// Whether a record that an owner made before the theft, by the owner's clock, knows it.
+    pub is_known_from_before: bool,
+    /// Whether it goes on counting.
+    pub counts: bool,
 }
 
 /// A way in that was stolen.
@@ -153,16 +159,19 @@ pub enum Resealed {
 }
 
 impl Exposure {
-    /// What the theft of a machine exposes. With `keeps_suspects`, its snapshots from after `since` go on
-    /// counting.
+    /// What the theft of a machine exposes.
+    ///
+    /// `last` is the last of its snapshots that counts once it is shut out, 0 for none. Without it all go on
+    /// counting: their times are the machine's own, and no clock may cost a good snapshot.
     ///
     /// # Errors
-    /// [`Error::Vault`] if it is no device, or its chain doesn't verify; [`error::Error::NotOwner`].
+    /// [`Error::Vault`] if it is no device, or its chain doesn't verify; [`error::Error::NotOwner`];
+    /// [`Error::Refused`] if it has no snapshot of that number.
     pub fn of_device(
         vault: &Vault,
         device: DeviceId,
         since: Option<u64>,
-        keeps_suspects: bool,
+        last: Option<u64>,
         now: u64,
     ) -> Result<Self, Error> {
         vault.admin()?;
@@ -172,33 +181,19 @@ impl Exposure {
         };
         let history = vault.locked().history(device)?;
         let snapshots = history.snapshots();
-        // Whatever follows the first one after the theft was made after it too, whatever time it claims.
-        let is_after = |time: u64| since.is_some_and(|since| time >= since);
-        let from = snapshots.iter().position(|snapshot| is_after(snapshot.header.time));
-        let suspects: Vec<Suspect> = snapshots
-            .iter()
-            .skip(from.unwrap_or(snapshots.len()))
-            .map(|snapshot| Suspect {
-                seq: snapshot.header.seq,
-                id: snapshot.id(),
-                time: snapshot.header.time,
-            })
-            .collect();
-        let last = match suspects.first() {
-            Some(first) if !keeps_suspects => history.at(first.seq - 1),
-            _ => history.head(),
-        };
-        let stolen = StolenDevice {
+        let last = last_that_counts(&history, last)?;
+        let mut stolen = StolenDevice {
             device,
             name,
             added: known.added,
             snapshots: snapshots.len() as u64,
             newest: snapshots.last().map(|snapshot| snapshot.header.time),
-            suspects,
-            keeps_suspects,
+            suspects: Vec::new(),
+            is_clock_off: false,
             last,
-            is_shut_out: known.revoked.is_some_and(|at| at.seq == last.map_or(0, |head| head.seq)),
+            is_shut_out: known.revoked.is_some_and(|at| at.seq == seq_of(last)),
         };
+        stolen.suspect(vault, snapshots, since)?;
         Ok(Self::of(vault, Stolen::Device(stolen), since, now))
     }
 
@@ -273,6 +268,51 @@ impl Exposure {
             Ok(())
         })?;
         Ok(vault.log().keys().newest)
+    }
+}
+
+/// The header that a revocation is to name.
+fn last_that_counts(history: &History, wanted: Option<u64>) -> Result<Option<Head>, Error> {
+    match wanted {
+        None => Ok(history.head()),
+        Some(0) => Ok(None),
+        Some(seq) => history.at(seq).map(Some).ok_or_else(|| Error::Refused {
+            what: format!("device {} has no snapshot number {seq}", history.device().short()),
+        }),
+    }
+}
+
+fn seq_of(head: Option<Head>) -> u64 {
+    head.map_or(0, |head| head.seq)
+}
+
+impl StolenDevice {
+    /// Finds what a thief may have made. Whatever follows the first one after the theft was made after it
+    /// too, whatever time it claims; but that first one's time is no more than a claim either.
+    fn suspect(&mut self, vault: &Vault, snapshots: &[Snapshot], since: Option<u64>) -> Result<(), Error> {
+        let last = seq_of(self.last);
+        let is_after = |snapshot: &Snapshot| since.is_some_and(|since| snapshot.header.time >= since);
+        let first = snapshots.iter().position(is_after).unwrap_or(snapshots.len());
+        self.is_clock_off =
+            since.is_some_and(|since| snapshots.iter().skip(first).any(|later| later.header.time < since));
+        let known = match since {
+            Some(since) => seq_of(vault.locked().known_before(self.device, since)?),
+            None => 0,
+        };
+        let is_told = |(at, snapshot): &(usize, &Snapshot)| *at >= first || snapshot.header.seq > last;
+        self.suspects = snapshots
+            .iter()
+            .enumerate()
+            .filter(is_told)
+            .map(|(_, snapshot)| Suspect {
+                seq: snapshot.header.seq,
+                id: snapshot.id(),
+                time: snapshot.header.time,
+                is_known_from_before: snapshot.header.seq <= known,
+                counts: snapshot.header.seq <= last,
+            })
+            .collect();
+        Ok(())
     }
 }
 

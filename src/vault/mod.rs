@@ -30,6 +30,7 @@ pub mod slot;
 pub mod statement;
 #[cfg(test)]
 mod testing;
+pub mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;

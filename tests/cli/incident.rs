@@ -49,11 +49,11 @@ fn without_yes_nothing_is_changed_and_all_is_told() {
 }
 
 #[test]
-fn a_stolen_machine_is_shut_out_at_the_last_snapshot_before_the_theft() {
+fn a_stolen_machine_is_shut_out_at_the_snapshot_that_is_named() {
     let bench = with_people();
-    let args =
-        ["incident", "--device", "laptop", "--since", "2030-06-01", "--yes", "--json", "--report", "r.html"];
-    let messages = bench.keyed(&args).ends(0).json();
+    let args = ["incident", "--device", "laptop", "--since", "2030-06-01"];
+    let last = ["--last", "1", "--yes", "--json", "--report", "r.html"];
+    let messages = bench.keyed(&[&args[..], &last].concat()).ends(0).json();
     let message = messages.iter().find(|message| message["message_type"] == "incident").unwrap();
     assert_eq!((&message["dry_run"], &message["complete"]), (&Value::Bool(false), &Value::Bool(true)));
     assert_eq!((&message["device"]["last"], &message["newest_epoch"]), (&1.into(), &2.into()));
@@ -63,7 +63,7 @@ fn a_stolen_machine_is_shut_out_at_the_last_snapshot_before_the_theft() {
         (1, &2.into(), &Value::Bool(false))
     );
     assert!(lines(message, "could_not").contains("Read anything in the vault"), "{message}");
-    assert!(lines(message, "added").contains("--keep-all keeps it"), "{message}");
+    assert!(lines(message, "added").contains("gone for good once all is sealed anew"), "{message}");
     assert!(lines(message, "done").contains("its snapshots up to number 1 count"), "{message}");
     assert_eq!(messages.last().unwrap()["message_type"], "reencrypted");
     // The page has every line that the others have.
@@ -117,17 +117,57 @@ fn the_name_of_a_machine_that_was_shut_out_means_the_one_that_has_it_now() {
 }
 
 #[test]
-fn with_keep_all_or_without_a_time_all_snapshots_stay() {
+fn no_clock_costs_a_snapshot() {
     let bench = with_people();
-    let args = ["incident", "--device", "laptop", "--since", "2030-06-01", "--keep-all"];
+    // The clock ran years ahead once: what was made after it, and before the theft, is as good as any.
+    bench.run(&["backup", "source", "--time", "2026-01-01T12:00:00Z"]).ends(0);
+    let since = ["incident", "--device", "laptop", "--since", "2030-06-01"];
+    let message = bench.keyed(&[&since[..], &["--json"]].concat()).ends(0).json().remove(0);
+    assert_eq!((&message["device"]["last"], &message["device"]["clock_is_off"]), (&3.into(), &true.into()));
+    let run = bench.keyed(&[&since[..], &["--yes"]].concat()).ends(0);
+    for said in [
+        "  - Snapshot 2 (ID) of DATE TIME: goes on counting\n",
+        "  - Snapshot 3 (ID) of DATE TIME: goes on counting\n",
+        "the machine's clock was wrong, or somebody wrote what he liked, and all of them may be good\n",
+        "to let those from 2 on count no more, give `--last 1`, here or to `strongroom device revoke`\n",
+        "laptop is shut out; its snapshots up to number 3 count\n",
+    ] {
+        assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
+    }
+    assert_eq!(snapshots(&bench), 3);
+    bench.keyed(&["restore", "latest", "--target", "out"]).ends(0);
+    // What is none of the machine's can be taken out later, too.
+    bench.keyed(&["device", "revoke", "laptop", "--last", "1"]).ends(0);
+    assert_eq!(snapshots(&bench), 1);
+}
+
+#[test]
+fn what_an_owners_record_knew_before_the_theft_is_said_to_be_no_thiefs() {
+    let bench = with_people();
+    bench.keyed(&["rotate", "--reencrypt"]).ends(0);
+    bench.run(&["backup", "source", "--time", "2032-01-01T12:00:00Z"]).ends(0);
+    let args = ["incident", "--device", "laptop", "--since", "2030-01-01", "--json"];
+    let message = bench.keyed(&args).ends(0).json().remove(0);
+    let suspects = message["device"]["suspects"].as_array().unwrap();
+    let known: Vec<&Value> = suspects.iter().map(|suspect| &suspect["known_from_before"]).collect();
+    assert_eq!(known, [true, true, false], "{message}");
+    assert!(lines(&message, "added").contains("so it is no thief's"), "{message}");
+}
+
+#[test]
+fn without_a_number_all_snapshots_stay_and_one_that_is_not_there_is_refused() {
+    let bench = with_people();
+    let args = ["incident", "--device", "laptop", "--since", "2030-06-01"];
     let run = bench.keyed(&args).ends(0);
-    assert!(run.out.contains("  - Snapshot 2 (ID) of DATE TIME: kept, as you asked\n"), "{}", run.out);
-    let run = bench.keyed(&["incident", "--device", "laptop", "--since", "2029-06-01"]).ends(0);
+    assert!(run.out.contains("  - Snapshot 2 (ID) of DATE TIME: goes on counting\n"), "{}", run.out);
+    let run = bench.keyed(&["incident", "--device", "laptop", "--last", "0"]).ends(0);
     assert!(
         run.out.contains("With --yes: laptop is shut out; none of its snapshots counts\n"),
         "{}",
         run.out
     );
+    let run = bench.keyed(&["incident", "--device", "laptop", "--last", "3", "--yes"]).ends(26);
+    assert!(run.err.contains("has no snapshot number 3\n"), "{}", run.err);
     let run = bench.keyed(&["incident", "--device", "laptop", "--yes"]).ends(0);
     assert!(run.out.contains("laptop is shut out; its snapshots up to number 2 count\n"), "{}", run.out);
     assert_eq!(snapshots(&bench), 2);
