@@ -73,7 +73,9 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Failure> {
         let mut table = render::Table::new(&["Time", "Slot", "Host", "What"]);
         for done in &chosen {
             let host = printable(done.act.host.as_bytes());
-            table.row(vec![render::local_time(done.time), label(&vault, done.slot), host, words(done)]);
+            let mark = if done.is_by_retired_key { " (signed by a key that was retired)" } else { "" };
+            let what = format!("{}{mark}", words(done));
+            table.row(vec![render::local_time(done.time), label(&vault, done.slot), host, what]);
         }
         context.bytes(table.finish().as_bytes())?;
     }
@@ -92,7 +94,10 @@ fn find(vault: &Vault, wanted: &str) -> Result<Vec<SlotId>, Error> {
         all.iter().filter(|(id, label)| is_it(id, label)).map(|(id, _)| *id).collect()
     };
     let named = ids(&|_, label| label == wanted);
-    let by_id = ids(&|id, _| wanted.len() >= 4 && id.to_string().starts_with(wanted));
+    let mut by_id = ids(&|id, _| wanted.len() >= 4 && id.to_string().starts_with(wanted));
+    // A slot is there once more for each log key that it had.
+    by_id.sort_unstable();
+    by_id.dedup();
     match (named.is_empty(), by_id.len()) {
         (false, _) => Ok(named),
         (true, 1) => Ok(by_id),
@@ -129,6 +134,7 @@ fn as_json(vault: &Vault, done: &Done) -> serde_json::Value {
         "seq": done.seq,
         "hostname": done.act.host,
         "command": done.act.command,
+        "retired_key": done.is_by_retired_key,
     });
     let Some(fields) = message.as_object_mut() else { return message };
     match &done.act.deed {

@@ -39,6 +39,7 @@ use crate::vault::ring::AdminRing;
 use crate::vault::ring::EpochKeys;
 use crate::vault::ring::FormerSlot;
 use crate::vault::ring::ReadRing;
+use crate::vault::ring::newest_former;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
 use crate::vault::slot::RootKeys;
@@ -66,6 +67,8 @@ pub struct DraftSlot {
 /// What the next generation is to be, begun as the one in force.
 pub struct Draft {
     slots: Vec<DraftSlot>,
+    /// The slots of the generation in force.
+    before: BTreeSet<SlotId>,
     former: Vec<FormerSlot>,
     devices: Vec<(DeviceId, String)>,
     /// The devices that may add snapshots.
@@ -91,6 +94,7 @@ impl Draft {
         });
         Ok(Self {
             slots: slots.collect::<Result<_, Error>>()?,
+            before: admin.slots.iter().map(|slot| slot.id).collect(),
             former: admin.former.clone(),
             devices: admin.devices.clone(),
             enrolled: enrolled.map(|(device, _)| *device).collect(),
@@ -194,6 +198,22 @@ impl Draft {
         Ok(())
     }
 
+    /// Draws the log keys of all slots anew that were slots before.
+    ///
+    /// Every owner held the seeds of all. Who is one no more could go on signing in everybody's name; the new
+    /// seeds travel in the slots' wraps, so nobody is asked for anything.
+    fn renew_log_keys(&mut self) {
+        for slot in &mut self.slots {
+            if !self.before.contains(&slot.keys.id) {
+                continue;
+            }
+            let old = std::mem::replace(&mut slot.keys.log_seed, Secret::generate());
+            let log_key = *SigningKey::from_seed(old).public().as_bytes();
+            // Without its label, which the slot has: there may be many of these.
+            self.former.push(FormerSlot { id: slot.keys.id, log_key, label: String::new() });
+        }
+    }
+
     /// The epoch that devices seal under.
     #[must_use]
     pub fn newest(&self) -> Epoch {
@@ -233,7 +253,7 @@ struct Generation {
 }
 
 impl Generation {
-    fn seal(draft: Draft, vault: &Vault) -> Result<Self, Error> {
+    fn seal(mut draft: Draft, vault: &Vault) -> Result<Self, Error> {
         let (log, held) = (vault.log(), vault.admin()?);
         let (fingerprint, before) = (log.fingerprint(), log.keys());
         let generation = before.generation + 1;
@@ -257,6 +277,7 @@ impl Generation {
         if draft.renews_authority {
             owners_seeds.push(Secret::generate());
             authority = SigningKey::generate();
+            draft.renew_log_keys();
         }
         let owners_key = match owners_seeds.last() {
             Some(seed) => KemSecretKey::from_seed(seed.duplicate()).public(),
@@ -272,7 +293,7 @@ impl Generation {
             slots: draft.slots.into_iter().map(|slot| slot.keys).collect(),
             devices: draft.devices,
             device_secrets: held.device_secrets.duplicate(),
-            former: draft.former,
+            former: newest_former(draft.former),
         };
 
         let mut objects = Vec::new();
@@ -461,6 +482,9 @@ impl Vault {
         self.table = new.table;
         self.secrets = epoch_secrets(&new.ring);
         self.ring = new.ring;
+        if let Some(own) = new.admin.slots.iter().find(|slot| slot.id == self.opened.id) {
+            self.opened.log_seed = own.log_seed.duplicate();
+        }
         self.admin = Some(new.admin);
         self.opened.root = new.root;
         self.newer = Mutex::new(None);

@@ -38,7 +38,10 @@ impl LockedVault {
     }
 
     /// A record of the log, which was verified when the log was read.
-    fn record(&self, at: &LogHead) -> Result<Record, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] or [`Error::Newer`] naming it; [`Error::Store`].
+    pub fn record(&self, at: &LogHead) -> Result<Record, Error> {
         let name = Place::Record { seq: at.seq, digest: first8(&at.digest) }.name();
         fetch::checked(self.store(), &name, RECORD_BYTES_MAX as u64, |bytes| {
             if digest::digest(bytes) != at.digest {
