@@ -317,7 +317,8 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         let history = match vault.locked().history(*device) {
             Ok(history) => history,
             Err(error) => {
-                context.warn(&format!("device {}: {error}", device.short()));
+                let name = name.map_or_else(String::new, |name| format!(" ({})", one_line(name)));
+                context.warn(&format!("device {}{name}: {error}", device.short()));
                 exit = Failure::from(error).exit;
                 continue;
             }

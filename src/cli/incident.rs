@@ -39,6 +39,9 @@ use crate::task::reencrypt::Summary;
 use crate::vault::Vault;
 use crate::vault::slot::Role;
 
+/// How many snapshots that can't be read are listed.
+const BEYOND_SHOWN: usize = 20;
+
 /// Tells what the theft of a machine or of a way in exposes; with --yes also shuts it out.
 ///
 /// Without --yes nothing is changed. With it the machine is revoked, or the slot taken away, the vault gets new
@@ -96,6 +99,7 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
         publish(context, &vault, args, &exposure)?;
         return Ok(Exit::Done);
     }
+    refuse_to_guess(&exposure, args.last)?;
     let epoch = {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
         exposure.shut_out(&mut vault, &wait_for_others)?
@@ -111,6 +115,22 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     let published = publish(context, &vault, args, &exposure);
     let exit = rotate::tell(context, &vault, sealed?)?;
     published.map(|()| exit)
+}
+
+/// Where a chain can't be read to its end, a person says where it ends: nobody else knows which of what stands
+/// there is his, and what is dropped is lost.
+fn refuse_to_guess(exposure: &Exposure, last: Option<u64>) -> Result<(), Failure> {
+    let Stolen::Device(stolen) = &exposure.stolen else { return Ok(()) };
+    let (Some(hindrance), None) = (&stolen.hindrance, last) else { return Ok(()) };
+    let last = stolen.last.map_or(0, |head| head.seq);
+    let what = format!(
+        "what {} has after number {last} of its snapshots can't be told from what a thief put there: {hindrance}",
+        stolen.named()
+    );
+    Err(Failure::new(Exit::Refused, what).hint(format!(
+        "`--last {last}` ends its chain there and shuts it out; what comes after it, which the report without --yes \
+         lists, is lost then"
+    )))
 }
 
 fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Exposure, Failure> {
@@ -218,6 +238,8 @@ fn message(
                 "name": stolen.name,
                 "last": stolen.last.map_or(0, |head| head.seq),
                 "clock_is_off": stolen.is_clock_off,
+                "hindrance": stolen.hindrance.as_deref().map(one_line),
+                "unreadable": stolen.beyond.len(),
                 "suspects": suspects,
             });
             (Some(device), None)
@@ -331,12 +353,13 @@ impl StolenDevice {
 
     fn added(&self, since: Option<u64>) -> Vec<String> {
         let mut lines: Vec<String> = self.suspects.iter().map(Suspect::words).collect();
+        lines.extend(self.unreadable());
         match since {
             None => lines.push(
                 "Not known, as no time of the theft was given: --since lists the machine's snapshots from then on"
                     .to_owned(),
             ),
-            Some(since) if self.suspects.is_empty() => lines.push(format!(
+            Some(since) if self.suspects.is_empty() && self.beyond.is_empty() => lines.push(format!(
                 "No snapshot of the machine is of {} or later",
                 render::local_time(since)
             )),
@@ -369,6 +392,28 @@ impl StolenDevice {
              ones before as well"
                 .to_owned(),
         );
+        lines
+    }
+}
+
+impl StolenDevice {
+    /// What stands where the chain can't be read any more.
+    fn unreadable(&self) -> Vec<String> {
+        let Some(hindrance) = &self.hindrance else { return Vec::new() };
+        let last = self.last.map_or(0, |head| head.seq);
+        let mut lines = vec![format!(
+            "Its chain can't be read to its end: {}. That happens if somebody adds snapshots with its key beside it",
+            one_line(hindrance)
+        )];
+        let shown = self.beyond.iter().take(BEYOND_SHOWN);
+        lines.extend(shown.map(|(seq, id)| {
+            let id = data_encoding::HEXLOWER.encode(id);
+            format!("Snapshot {seq} ({}): by the machine or by its thief; can't count", &id[..8])
+        }));
+        if self.beyond.len() > BEYOND_SHOWN {
+            lines.push(format!("And {} more after those", self.beyond.len() - BEYOND_SHOWN));
+        }
+        lines.push(format!("With `--last {last}` its chain ends before them, and they are lost"));
         lines
     }
 }

@@ -17,6 +17,7 @@ use crate::vault::history::History;
 use crate::vault::record::Head;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
+use crate::vault::witness::Whole;
 
 /// What a theft exposes, and what was done about it.
 pub struct Exposure {
@@ -62,6 +63,10 @@ pub struct StolenDevice {
     pub suspects: Vec<Suspect>,
     /// Whether one that was made after a suspect claims a time before the theft: so its clock is no witness.
     pub is_clock_off: bool,
+    /// What makes its chain unreadable beyond a place, such as a second snapshot where one was.
+    pub hindrance: Option<String>,
+    /// What stands beyond that place and can't count: each one's place and the first 8 bytes of its id.
+    pub beyond: Vec<(u64, [u8; 8])>,
     /// The last that counts once it is shut out.
     pub last: Option<Head>,
     /// Whether it is shut out at this place already.
@@ -162,11 +167,12 @@ impl Exposure {
     /// What the theft of a machine exposes.
     ///
     /// `last` is the last of its snapshots that counts once it is shut out, 0 for none. Without it all go on
-    /// counting: their times are the machine's own, and no clock may cost a good snapshot.
+    /// counting: their times are the machine's own, and no clock may cost a good snapshot. If the
+    /// chain can't be read to its end, those up to the last whole place do.
     ///
     /// # Errors
-    /// [`Error::Vault`] if it is no device, or its chain doesn't verify; [`error::Error::NotOwner`];
-    /// [`Error::Refused`] if it has no snapshot of that number.
+    /// [`Error::Vault`] if it is no device, or it was revoked and its chain doesn't verify;
+    /// [`error::Error::NotOwner`]; [`Error::Refused`] if it has no snapshot of that number.
     pub fn of_device(
         vault: &Vault,
         device: DeviceId,
@@ -179,7 +185,7 @@ impl Exposure {
         let Some(known) = vault.log().devices().get(&device) else {
             return Err(error::Error::NoSuchLabel { label: device.to_string() }.into());
         };
-        let history = vault.locked().history(device)?;
+        let Whole { history, hindrance, beyond } = vault.locked().whole_history(device)?;
         let snapshots = history.snapshots();
         let last = last_that_counts(&history, last)?;
         let mut stolen = StolenDevice {
@@ -190,6 +196,8 @@ impl Exposure {
             newest: snapshots.last().map(|snapshot| snapshot.header.time),
             suspects: Vec::new(),
             is_clock_off: false,
+            hindrance: hindrance.map(|error| error.to_string()),
+            beyond,
             last,
             is_shut_out: known.revoked.is_some_and(|at| at.seq == seq_of(last)),
         };

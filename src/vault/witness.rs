@@ -1,4 +1,5 @@
-//! Which of a device's headers the log's records knew, and when: an owner's clock in place of the device's.
+//! What vouches for a device's headers when its own word is worth nothing: the log's records, which knew some of
+//! them by an owner's clock, and the chain as far as it is whole.
 
 use crate::crypto::digest;
 use crate::id::DeviceId;
@@ -9,6 +10,7 @@ use crate::vault::authority::damaged;
 use crate::vault::authority::refused;
 use crate::vault::error::Error;
 use crate::vault::fetch;
+use crate::vault::history::History;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::record::Head;
@@ -16,7 +18,49 @@ use crate::vault::record::Payload;
 use crate::vault::record::RECORD_BYTES_MAX;
 use crate::vault::record::Record;
 
+/// A device's chain as far as it is whole, and what stands beyond.
+pub struct Whole {
+    /// Up to the last place at which it can be read.
+    pub history: History,
+    /// Why it can't be read further; none if it is whole to its end.
+    pub hindrance: Option<Error>,
+    /// What stands at later places: each one's place and the first 8 bytes of its digest.
+    pub beyond: Vec<(u64, [u8; 8])>,
+}
+
 impl LockedVault {
+    /// A device's chain as far as it is whole. Whoever has its key and the storage can put a second header at a
+    /// place that is taken, and so make the rest unreadable; what is before that stays what it was.
+    ///
+    /// # Errors
+    /// As [`LockedVault::history`] for a device that was revoked; [`Error::Store`].
+    pub fn whole_history(&self, device: DeviceId) -> Result<Whole, Error> {
+        let hindrance = match self.history(device) {
+            Ok(history) => return Ok(Whole { history, hindrance: None, beyond: Vec::new() }),
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error) => error,
+        };
+        let mut headers = Vec::new();
+        for name in fetch::list_both(self.store(), &format!("s/{device}/"))? {
+            if let Some(Place::Header { seq, digest, .. }) = Place::parse(&name) {
+                headers.push((seq, digest));
+            }
+        }
+        let last = headers.last().map_or(0, |(seq, _)| *seq);
+        let mut history = self.history_until(device, 0)?;
+        let (mut whole, mut broken) = (0, last.saturating_add(1));
+        while broken - whole > 1 {
+            let middle = whole + (broken - whole) / 2;
+            match self.history_until(device, middle) {
+                Ok(longer) => (history, whole) = (longer, middle),
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(_) => broken = middle,
+            }
+        }
+        let beyond = headers.into_iter().filter(|(seq, _)| *seq > whole).collect();
+        Ok(Whole { history, hindrance: Some(hindrance), beyond })
+    }
+
     /// The furthest header of `device` that a record names which was made before `time`, by its owner's clock:
     /// the device had made that one and all before it by then.
     ///
@@ -81,5 +125,25 @@ mod tests {
         assert_eq!(vault.known_before(writer.device, u64::MAX).unwrap(), Some(heads[1]));
         assert_eq!(vault.known_before(writer.device, 0).unwrap(), None, "no record is from before that");
         assert_eq!(vault.known_before(other.device, u64::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn a_chain_is_whole_up_to_a_place_that_is_taken_twice() {
+        let mut owner = Owner::new();
+        let mut writer = owner.add_device();
+        let locked = |owner: &Owner| LockedVault::load(Arc::new(owner.duplicate().store), None).unwrap();
+        let heads: Vec<Head> = (0..3).map(|_| writer.put(&owner, |_| {})).collect();
+        let whole = locked(&owner).whole_history(writer.device).unwrap();
+        assert!(whole.hindrance.is_none() && whole.beyond.is_empty());
+
+        let mut thief = writer.duplicate();
+        writer.put(&owner, |_| {});
+        thief.put(&owner, |header| header.time = 99);
+        writer.put(&owner, |_| {});
+        let whole = locked(&owner).whole_history(writer.device).unwrap();
+        assert_eq!(whole.history.head(), Some(heads[2]));
+        assert!(matches!(whole.hindrance, Some(Error::Forked { .. })));
+        let places: Vec<u64> = whole.beyond.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(places, [4, 4, 5]);
     }
 }

@@ -141,6 +141,43 @@ fn no_clock_costs_a_snapshot() {
     assert_eq!(snapshots(&bench), 1);
 }
 
+/// Adds what a thief adds who has the machine's state: a second snapshot at the next place.
+fn fork(bench: &Bench) {
+    let shell = |script: &str| {
+        let status =
+            std::process::Command::new("sh").args(["-ec", script]).current_dir(bench.path("")).status();
+        assert!(status.unwrap().success());
+    };
+    shell("cp -a vault before; cp -a home/.local/state state");
+    bench.run(&["backup", "source", "--time", "2032-01-01T12:00:00Z"]).ends(0);
+    shell("mv vault after; mv before vault; rm -rf home/.local/state; mv state home/.local/state");
+    bench.write("source/a.txt", b"a thief's\n");
+    bench.run(&["backup", "source", "--time", "2033-01-01T12:00:00Z"]).ends(0);
+    shell("chmod -R u+w vault after; cp -rn after/. vault/ || true");
+}
+
+#[test]
+fn a_thief_who_forks_the_machines_chain_does_not_keep_it_from_being_shut_out() {
+    let bench = with_people();
+    fork(&bench);
+    let list = bench.keyed(&["device", "list"]).ends(21);
+    assert!(list.err.starts_with("warning: device ID (laptop): "), "{}", list.err);
+    let args = ["incident", "--device", "laptop", "--since", "2031-06-01"];
+    let run = bench.keyed(&args).ends(0);
+    for said in [
+        "Its chain can't be read to its end: the vault's history was forked: device ID has two snapshots at place 3. ",
+        "  - Snapshot 3 (ID): by the machine or by its thief; can't count\n",
+        "With --yes: laptop is shut out; its snapshots up to number 2 count\n",
+    ] {
+        assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
+    }
+    let run = bench.keyed(&[&args[..], &["--yes"]].concat()).ends(26);
+    assert!(run.err.contains("\n  hint: `--last 2` ends its chain there and shuts it out; "), "{}", run.err);
+    bench.keyed(&[&args[..], &["--yes", "--last", "2"]].concat()).ends(0);
+    assert_eq!(snapshots(&bench), 2);
+    bench.keyed(&["verify", "--read-all"]).ends(0);
+}
+
 #[test]
 fn what_an_owners_record_knew_before_the_theft_is_said_to_be_no_thiefs() {
     let bench = with_people();
