@@ -87,6 +87,8 @@ pub struct NewWay {
     new: New,
     /// What its holder has to keep, a line each.
     pub keep: Vec<String>,
+    /// The files that were written for it.
+    files: Vec<PathBuf>,
 }
 
 impl NewWayArgs {
@@ -115,7 +117,7 @@ impl NewWayArgs {
         if let Some(text) = &self.recipient {
             let key = recipient::decode_recipient(text.trim())
                 .map_err(|error| Failure::usage(format!("{}: {error}", printable(text.as_bytes()))))?;
-            return Ok(NewWay { new: New::Recipient(key), keep: Vec::new() });
+            return Ok(NewWay { new: New::Recipient(key), keep: Vec::new(), files: Vec::new() });
         }
         self.by_person(context, by_passphrase)
     }
@@ -159,7 +161,7 @@ impl NewWayArgs {
 
     fn by_person(&self, context: &Context, by_passphrase: bool) -> Result<NewWay, Failure> {
         let mut way = Way::default();
-        let mut keep = Vec::new();
+        let (mut keep, mut files) = (Vec::new(), Vec::new());
         if by_passphrase {
             let new = passphrase_from(
                 self.new_password_file.as_deref(),
@@ -175,6 +177,7 @@ impl NewWayArgs {
             let secret =
                 if is_there { secrets::read_key_file(path)? } else { secrets::create_key_file(path)? };
             way.key_file = Some(secret);
+            files.extend((!is_there).then(|| path.clone()));
             keep.push(format!("{} key file {}", if is_there { "the" } else { "the new" }, shown(path)));
         }
         if way.passphrase.is_none() && way.key_file.is_none() {
@@ -187,7 +190,7 @@ impl NewWayArgs {
             way.passphrase = Some(secrets::new_passphrase(self.allow_weak_passphrase)?);
         }
         way.allow_expensive_kdf = context.secrets.allow_expensive_kdf;
-        Ok(NewWay { new: New::Locked(Box::new(way)), keep })
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep, files })
     }
 
     fn recovery_code(&self, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -207,7 +210,8 @@ impl NewWayArgs {
             }
         };
         let way = Way { recovery_code: Some(code), ..Way::default() };
-        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep] })
+        let files = self.recovery_code_out.iter().cloned().collect();
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep], files })
     }
 
     fn deal(&self, threshold: u8, count: u8, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -216,11 +220,14 @@ impl NewWayArgs {
             Card::deal(threshold, count).map_err(|error| Failure::usage(error.to_string()))?;
         let set = cards.first().map(Card::set).unwrap_or_default();
         std::fs::create_dir_all(folder).map_err(|error| Failure::io(shown(folder), &error))?;
+        let mut files = Vec::new();
         for card in &cards {
             let file = |ending: &str| folder.join(format!("card-{}-of-{count}.{ending}", card.index()));
             secrets::write_new(&file("txt"), card_page(card, fingerprint).as_bytes())?;
+            files.push(file("txt"));
             if let Some(qr) = Qr::new(&card.encode()) {
                 secrets::write_new(&file("svg"), qr.svg().as_bytes())?;
+                files.push(file("svg"));
             }
         }
         let keep = format!(
@@ -229,7 +236,8 @@ impl NewWayArgs {
             shown(folder)
         );
         let cards = Some(CardSet { set, threshold, count, secret });
-        Ok(NewWay { new: New::Locked(Box::new(Way { cards, ..Way::default() })), keep: vec![keep] })
+        let way = Way { cards, ..Way::default() };
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep], files })
     }
 }
 
@@ -268,6 +276,19 @@ impl NewWay {
             New::Locked(way) => slot::generate(fingerprint, role, way, &Argon2Settings::DEFAULT, label)?,
         };
         Ok(Locked { role, keys, lock })
+    }
+
+    /// Says with an error that ended the change what becomes of what was made for it.
+    #[must_use]
+    pub fn unused(ways: &[&Self], error: Error, what_opens: &str) -> Failure {
+        let files: Vec<String> = ways.iter().flat_map(|way| &way.files).map(|file| shown(file)).collect();
+        let mut now = format!("{what_opens}, and what was made now opens nothing");
+        if !files.is_empty() {
+            now.push_str(&format!(": delete {}", files.join(", ")));
+        }
+        let failure = Failure::from(error);
+        let hint = failure.hint.as_deref().map_or_else(|| now.clone(), |hint| format!("{now}; {hint}"));
+        failure.hint(hint)
     }
 
     /// Opens the vault with what its holder has by now, to know that it does. An outside recipient's key is

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
@@ -331,12 +332,8 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
             Some((id, _)) => draft.replace_slot(id, code_slot.draft()),
         }
     });
-    changed.map_err(|error| {
-        let failure = Failure::from(error);
-        let now = "what you used still opens the vault, and what was made now opens nothing";
-        let hint = failure.hint.as_deref().map_or_else(|| now.to_owned(), |hint| format!("{now}; {hint}"));
-        failure.hint(hint)
-    })?;
+    changed
+        .map_err(|error| NewWay::unused(&[&person, &code], error, "what you used still opens the vault"))?;
     for way in [&person, &code] {
         way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
     }

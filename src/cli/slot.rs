@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
@@ -150,8 +151,11 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     };
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
-    let slot = new.slot(&fingerprint, role, &args.label)?;
-    vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
+    let unused = |error| NewWay::unused(&[&new], error, "nothing was changed");
+    let slot = new.slot(&fingerprint, role, &args.label).map_err(unused)?;
+    vault
+        .change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))
+        .map_err(unused)?;
     let label = one_line(&args.label);
     let kind = slot.kind();
     told(context, "slot_added", &args.label, role, kind, &new.keep)?;
@@ -196,8 +200,11 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     let (id, role, old_kind, label) = find(&vault, &wanted)?;
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
-    let slot = new.slot(&fingerprint, role, &label)?;
-    vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
+    let unused = |error| NewWay::unused(&[&new], error, "the old one still opens the vault");
+    let slot = new.slot(&fingerprint, role, &label).map_err(unused)?;
+    vault
+        .change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))
+        .map_err(unused)?;
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
     finish(context, &vault);
     if !context.output.json {

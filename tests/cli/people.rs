@@ -387,3 +387,19 @@ fn nothing_is_stated_while_a_machine_may_add_under_older_keys_and_what_it_adds_i
     bench.keyed(&["reencrypt"]).ends(0);
     bench.run(&["verify", "--statement", statement]).ends(0);
 }
+
+#[test]
+fn a_change_that_fails_says_what_becomes_of_what_was_made_for_it() {
+    let bench = Bench::with_vault();
+    // Where a file is no slot table's second copy can be put.
+    fs::rename(bench.path("vault/2/k"), bench.path("k")).unwrap();
+    bench.write("vault/2/k", b"");
+    let run = bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(20);
+    let hint = "\n  hint: nothing was changed, and what was made now opens nothing: delete anna.key; ";
+    assert!(run.err.contains(hint), "{}", run.err);
+    let run = bench.keyed(&["slot", "passwd", "recovery code", "--recovery-code-out", "new-code"]).ends(20);
+    let hint =
+        "\n  hint: the old one still opens the vault, and what was made now opens nothing: delete new-code; ";
+    assert!(run.err.contains(hint), "{}", run.err);
+    bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(0);
+}
