@@ -188,7 +188,10 @@ impl Context {
 
     /// Where two owners' commands were cut off as they met, lets one of them stand, if `--settle-fork` or the
     /// person says so.
-    fn settle_rivals(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// As unlocking with an owner's key; [`Exit::History`] if nobody says so.
+    pub fn settle_rivals(&self) -> Result<(), Failure> {
         let store = self.store()?;
         let expected = self.expected(&*store, &self.machine()?)?;
         // Whatever else is wrong, unlocking tells.

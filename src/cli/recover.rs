@@ -100,6 +100,7 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
 
 /// Opens the vault with what the options give; at a terminal, a code or cards can be typed.
 fn open(context: &Context) -> Result<Vault, Failure> {
+    context.settle_rivals()?;
     let (locked, pins) = context.locked()?;
     let way = match context.secrets.way()? {
         Some(way) => way,
