@@ -26,6 +26,7 @@ use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::text;
 use crate::task::incident::Done;
 use crate::task::incident::Exposure;
+use crate::task::incident::Halted;
 use crate::task::incident::KeyKind;
 use crate::task::incident::Resealed;
 use crate::task::incident::Stolen;
@@ -100,9 +101,13 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     refuse_to_guess(&exposure, args.last)?;
-    let epoch = {
+    let shut_out = {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
-        exposure.shut_out(&mut vault, &wait_for_others)?
+        exposure.shut_out(&mut vault, &wait_for_others)
+    };
+    let epoch = match shut_out {
+        Ok(epoch) => epoch,
+        Err(halted) => return Err(half_done(context, &vault, args, exposure, halted)),
     };
     // However this ends, the report is written: the first half is done.
     finish(context, &vault);
@@ -115,6 +120,30 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     let published = publish(context, &vault, args, &exposure);
     let exit = rotate::tell(context, &vault, sealed?)?;
     published.map(|()| exit)
+}
+
+/// Says, and writes into the report, what was done if there are no new keys.
+fn half_done(
+    context: &Context,
+    vault: &Vault,
+    args: &IncidentArgs,
+    mut exposure: Exposure,
+    halted: Halted,
+) -> Failure {
+    let failure = Failure::from(halted.error);
+    if !halted.is_shut_out {
+        return failure;
+    }
+    finish(context, vault);
+    let resealed = Resealed::NoKeys(failure.message.clone());
+    exposure.done = Some(Done { epoch: vault.log().keys().newest, resealed });
+    if let Err(unpublished) = publish(context, vault, args, &exposure) {
+        context.warn(&unpublished.message);
+    }
+    let why = failure.hint.as_deref().map_or_else(String::new, |hint| format!("; {hint}"));
+    failure.hint(format!(
+        "the machine is shut out, and the keys are as they were: `strongroom rotate --reencrypt` does the rest{why}"
+    ))
 }
 
 /// Where a chain can't be read to its end, a person says where it ends: nobody else knows which of what stands
@@ -654,7 +683,10 @@ fn done(exposure: &Exposure) -> Vec<String> {
             format!("Sealed anew under them: up to {}", objects(&exposure.held.amount)),
         ];
     };
-    let mut lines = vec![shut_out, format!("Epoch {} has begun, with new keys. {why}", done.epoch)];
+    let mut lines = vec![shut_out];
+    if !matches!(done.resealed, Resealed::NoKeys(_)) {
+        lines.push(format!("Epoch {} has begun, with new keys. {why}", done.epoch));
+    }
     lines.push(match &done.resealed {
         Resealed::All(amount) => format!("{} sealed anew; the older keys are gone", objects(amount)),
         Resealed::Part { done, left, kept } => format!(
@@ -663,6 +695,7 @@ fn done(exposure: &Exposure) -> Vec<String> {
             objects(left)
         ),
         Resealed::Stopped(why) => format!("Sealing anew what was there has stopped: {}", one_line(why)),
+        Resealed::NoKeys(why) => format!("No new keys were made: {}", one_line(why)),
     });
     lines
 }
@@ -672,6 +705,10 @@ fn remains(exposure: &Exposure) -> Vec<String> {
     match &exposure.done {
         None => lines.push("Run the same with --yes".to_owned()),
         Some(Done { resealed: Resealed::All(_), .. }) => {}
+        Some(Done { resealed: Resealed::NoKeys(_), .. }) => lines.push(
+            "Run `strongroom rotate --reencrypt`: it makes the new keys and seals what is there under them"
+                .to_owned(),
+        ),
         Some(_) => lines.push(
             "Run `strongroom reencrypt` until it ends with 0: until then the older keys open what is left"
                 .to_owned(),

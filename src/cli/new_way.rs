@@ -116,7 +116,7 @@ impl NewWayArgs {
         }
         if let Some(text) = &self.recipient {
             let key = recipient::decode_recipient(text.trim())
-                .map_err(|error| Failure::usage(format!("{}: {error}", printable(text.as_bytes()))))?;
+                .map_err(|error| Failure::usage(format!("{}: {error}", beginning(text.trim()))))?;
             return Ok(NewWay { new: New::Recipient(key), keep: Vec::new(), files: Vec::new() });
         }
         self.by_person(context, by_passphrase)
@@ -323,6 +323,14 @@ impl Locked {
     pub fn draft(&self) -> DraftSlot {
         DraftSlot { role: self.role, keys: self.keys.duplicate(), lock: self.lock.clone() }
     }
+}
+
+/// As much of a recipient, which has 1,959 characters, as tells it from others.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 24;
+    let shown: String = text.chars().take(SHOWN).collect();
+    let rest = if text.chars().nth(SHOWN).is_some() { "..." } else { "" };
+    format!("{}{rest}", printable(shown.as_bytes()))
 }
 
 fn parse_cards(text: &str) -> Result<(u8, u8), String> {

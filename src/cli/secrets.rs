@@ -364,7 +364,7 @@ pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
 /// Reads the secret that the cards in files share; nothing if no file is given.
 ///
 /// # Errors
-/// As [`read_each_card`]; [`Exit::Usage`] if they are of different sets; [`Exit::WrongKey`] if they are too
+/// As [`read_each_card`]; [`Exit::Usage`] if one is there twice; [`Exit::WrongKey`] if they are of different sets or too
 /// few.
 pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
     let cards = read_each_card(files)?;
@@ -400,7 +400,16 @@ pub fn read_each_card(files: &[PathBuf]) -> Result<Vec<Card>, Failure> {
 /// # Errors
 /// [`Exit::Usage`] naming where it came from.
 pub fn read_card(text: &str, from: &str) -> Result<Card, Failure> {
-    Card::decode(text.trim()).map_err(|error| Failure::usage(format!("{from}: {error}")))
+    Card::decode(text.trim()).map_err(|error| {
+        let failure = Failure::usage(format!("{from}: {error}"));
+        match error {
+            card::Error::Newer => failure,
+            _ => failure.hint(
+                "compare it with the paper letter by letter, and with its QR code; any other cards of the set do as \
+                 well, if they are enough",
+            ),
+        }
+    })
 }
 
 /// The secret that cards have together.
@@ -409,10 +418,10 @@ pub fn read_card(text: &str, from: &str) -> Result<Card, Failure> {
 /// As [`read_cards`].
 pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
     let secret = card::join_cards(cards).map_err(|error| {
-        let exit = if matches!(error, card::Error::Shares(shamir::Error::TooFew { .. })) {
-            Exit::WrongKey
-        } else {
-            Exit::Usage
+        // One card that is given twice is a slip; all else is good cards that aren't the key.
+        let exit = match error {
+            card::Error::Shares(shamir::Error::Twice(_)) => Exit::Usage,
+            _ => Exit::WrongKey,
         };
         Failure::new(exit, error.to_string()).hint("give enough cards of one set, each with --card-file")
     })?;

@@ -176,6 +176,9 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
     told(context, "slot_removed", &label, role, kind, &[])?;
     finish(context, &vault);
+    if role == Role::Owner {
+        warn_if_only_codes_are_left(context, &vault);
+    }
     if !context.output.json {
         let label = one_line(&label);
         context.line(&format!("{label} no longer opens the vault"))?;
@@ -189,6 +192,18 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// A code or cards are for the day when all else is gone. An owner who is left with nothing else should know
+/// before he needs it.
+fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
+    let mut owners = vault.slots().slots.iter().filter(|slot| slot.role == Role::Owner);
+    if owners.all(|slot| matches!(slot.lock, Lock::RecoveryCode(_) | Lock::Cards { .. })) {
+        context.warn(
+            "nothing but a recovery code or cards opens the vault with an owner's powers now: add a way in for every \
+             day with `strongroom slot add NAME --role owner`, given the code with --recovery-code-file",
+        );
+    }
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {

@@ -161,6 +161,16 @@ pub enum Resealed {
     },
     /// It ended with an error.
     Stopped(String),
+    /// It was not begun, as no new keys could be made: the stolen machine is shut out and that is all.
+    NoKeys(String),
+}
+
+/// Shutting out what was stolen ended with an error.
+pub struct Halted {
+    /// Whether the stolen thing is shut out all the same.
+    pub is_shut_out: bool,
+    /// Why no new keys were made.
+    pub error: error::Error,
 }
 
 impl Exposure {
@@ -259,23 +269,37 @@ impl Exposure {
     ///
     /// # Errors
     /// As [`Vault::revoke_device`] and [`Vault::change_keys`].
-    pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, error::Error> {
-        let mut slot = None;
-        match &self.stolen {
-            Stolen::Device(stolen) if stolen.is_shut_out => {}
+    pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, Halted> {
+        let slot = match &self.stolen {
+            Stolen::Slot(stolen) => Some(stolen.id),
             Stolen::Device(stolen) => {
-                vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
+                self.revoke(stolen, vault, wait).map_err(|error| Halted { is_shut_out: false, error })?;
+                None
             }
-            Stolen::Slot(stolen) => slot = Some(stolen.id),
-        }
-        vault.change_keys(self.now, wait, &|draft| {
+        };
+        let changed = vault.change_keys(self.now, wait, &|draft| {
             if let Some(id) = slot {
                 draft.remove_slot(id)?;
             }
             draft.start_epoch();
             Ok(())
-        })?;
-        Ok(vault.log().keys().newest)
+        });
+        match changed {
+            Ok(_) => Ok(vault.log().keys().newest),
+            Err(error) => Err(Halted { is_shut_out: slot.is_none(), error }),
+        }
+    }
+
+    fn revoke(
+        &self,
+        stolen: &StolenDevice,
+        vault: &mut Vault,
+        wait: &dyn Fn(u32),
+    ) -> Result<(), error::Error> {
+        if !stolen.is_shut_out {
+            vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
+        }
+        Ok(())
     }
 }
 

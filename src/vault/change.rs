@@ -38,6 +38,7 @@ use crate::vault::record::Payload;
 use crate::vault::ring::AdminRing;
 use crate::vault::ring::EpochKeys;
 use crate::vault::ring::FormerSlot;
+use crate::vault::ring::RING_BYTES_MAX;
 use crate::vault::ring::ReadRing;
 use crate::vault::ring::newest_former;
 use crate::vault::slot::Lock;
@@ -47,6 +48,7 @@ use crate::vault::slot::SLOTS_MAX;
 use crate::vault::slot::STRETCHES_MAX;
 use crate::vault::slot::SlotKeys;
 use crate::vault::slot::SlotTable;
+use crate::vault::slot::TABLE_BYTES_MAX;
 
 /// How often a change is thought out anew because another owner was faster.
 const TRIES: u32 = 8;
@@ -116,14 +118,14 @@ impl Draft {
     /// Adds a slot.
     ///
     /// # Errors
-    /// [`Error::LabelTaken`]; [`Error::TooMuch`].
+    /// [`Error::LabelTaken`]; [`Error::NoRoom`]; [`Error::TooManyPassphrases`].
     pub fn add_slot(&mut self, slot: DraftSlot) -> Result<(), Error> {
         let label = &slot.keys.label;
         if self.slots.iter().any(|other| other.keys.label == *label) {
             return Err(Error::LabelTaken { label: label.clone() });
         }
         if self.slots.len() >= SLOTS_MAX || label.len() > LABEL_BYTES_MAX {
-            return Err(Error::TooMuch { what: "slots, or bytes in a label," });
+            return Err(Error::NoRoom { what: "slots, or bytes in a label" });
         }
         // One passphrase is tried on so many slots and no more: a further one would never open.
         let stretched = |slot: &&DraftSlot| matches!(slot.lock, Lock::Passphrase(..) | Lock::Joint(..));
@@ -182,7 +184,7 @@ impl Draft {
     /// Says what a device is called. The name of one that was revoked, or never came to join, is free.
     ///
     /// # Errors
-    /// [`Error::LabelTaken`] if another one is; [`Error::TooMuch`].
+    /// [`Error::LabelTaken`] if another one is; [`Error::NoRoom`].
     pub fn name_device(&mut self, device: DeviceId, name: &str) -> Result<(), Error> {
         let is_taken = |(other, taken): &(DeviceId, String)| {
             *other != device && taken == name && self.enrolled.contains(other)
@@ -191,7 +193,7 @@ impl Draft {
             return Err(Error::LabelTaken { label: name.to_owned() });
         }
         if name.len() > LABEL_BYTES_MAX {
-            return Err(Error::TooMuch { what: "bytes in a device's name" });
+            return Err(Error::NoRoom { what: "bytes in a device's name" });
         }
         self.devices.retain(|(other, _)| *other != device);
         self.devices.push((device, name.to_owned()));
@@ -343,6 +345,7 @@ impl Generation {
         let [.., (table_name, table), (read_name, read), (admin_name, admin)] = &self.objects[..] else {
             unreachable!("slot table and rings are put last");
         };
+        check_room(table, read, admin)?;
         let damaged = |name: &ObjectName, what: String| Error::Damaged { name: name.clone(), what };
         let table = SlotTable::decode(&fingerprint, table)
             .map_err(|_| damaged(table_name, "it does not read back".to_owned()))?;
@@ -358,6 +361,21 @@ impl Generation {
         AdminRing::unwrap(&fingerprint, generation, key, admin).map_err(|what| damaged(admin_name, what))?;
         Ok(())
     }
+}
+
+/// Holds slot table and rings against what a reader takes: longer ones would shut everybody out.
+fn check_room(table: &[u8], read: &[u8], admin: &[u8]) -> Result<(), Error> {
+    let is_over = |bytes: &[u8], bytes_max: u64| bytes.len() as u64 > bytes_max;
+    if is_over(table, TABLE_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "slots" });
+    }
+    if is_over(read, RING_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "epochs: `strongroom reencrypt` ends the older ones" });
+    }
+    if is_over(admin, RING_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "names of slots and machines, those of former ones among them" });
+    }
+    Ok(())
 }
 
 /// What each device that isn't revoked is told of a new epoch, sealed to it under the psk of the last one.
@@ -602,4 +620,22 @@ pub fn withdraw(store: &dyn Store, name: &ObjectName) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_reader_would_take_is_not_put() {
+        let bytes = |length: u64| vec![0; usize::try_from(length).unwrap()];
+        let (table, ring) = (bytes(TABLE_BYTES_MAX), bytes(RING_BYTES_MAX));
+        let (longer_table, longer_ring) = (bytes(TABLE_BYTES_MAX + 1), bytes(RING_BYTES_MAX + 1));
+        assert!(check_room(&table, &ring, &ring).is_ok());
+        for (table, read, admin) in
+            [(&longer_table, &ring, &ring), (&table, &longer_ring, &ring), (&table, &ring, &longer_ring)]
+        {
+            assert!(matches!(check_room(table, read, admin), Err(Error::NoRoom { .. })));
+        }
+    }
 }

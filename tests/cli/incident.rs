@@ -179,6 +179,29 @@ fn a_thief_who_forks_the_machines_chain_does_not_keep_it_from_being_shut_out() {
 }
 
 #[test]
+fn where_no_new_keys_can_be_made_the_machine_is_shut_out_and_what_remains_is_said() {
+    let bench = with_people();
+    // Where a file is no slot table's second copy can be put.
+    fs::rename(bench.path("vault/2/k"), bench.path("k")).unwrap();
+    bench.write("vault/2/k", b"");
+    let run = bench.keyed(&["incident", "--device", "laptop", "--yes", "--report", "r.html"]).ends(20);
+    let hint = "\n  hint: the machine is shut out, and the keys are as they were: `strongroom rotate --reencrypt` does the rest";
+    assert!(run.err.contains(hint), "{}", run.err);
+    for said in [
+        "  - laptop is shut out; its snapshots up to number 2 count\n",
+        "  - No new keys were made: ",
+        "  - Run `strongroom rotate --reencrypt`: ",
+    ] {
+        assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
+    }
+    assert!(fs::read_to_string(bench.path("r.html")).unwrap().contains("No new keys were made"));
+    bench.run(&["backup", "source"]).ends(26);
+    fs::remove_file(bench.path("vault/2/k")).unwrap();
+    fs::rename(bench.path("k"), bench.path("vault/2/k")).unwrap();
+    bench.keyed(&["rotate", "--reencrypt"]).ends(0);
+}
+
+#[test]
 fn what_an_owners_record_knew_before_the_theft_is_said_to_be_no_thiefs() {
     let bench = with_people();
     bench.keyed(&["rotate", "--reencrypt"]).ends(0);

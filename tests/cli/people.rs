@@ -129,7 +129,9 @@ fn names_files_and_kinds_are_checked_before_anything_changes() {
     ] {
         bench.keyed(args).ends(code).complains(error);
     }
-    bench.keyed(&["slot", "add", "bob", "--recipient", "age1pq1nonsense"]).ends(2);
+    let nonsense = format!("age1pq1{}", "nonsense".repeat(200));
+    let run = bench.keyed(&["slot", "add", "bob", "--recipient", &nonsense]).ends(2);
+    assert!(run.err.starts_with("error: age1pq1nonsensenonsensen...: "), "{}", run.err);
     bench.keyed(&["slot", "add", "bob", "--cards", "1/3", "--cards-out", "cards"]).ends(2);
     bench.write("weak", b"password1\n");
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -158,15 +160,18 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
         "error: it takes 2 cards, and here are 1\n  hint: give enough cards of one set, each with --card-file\n",
     );
     let run =
-        bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(2);
+        bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(12);
     assert!(run.err.starts_with("error: the cards are of different sets: "), "{}", run.err);
+    let run = bench.run(&["slot", "test", "--card-file", &one, "--card-file", &one]).ends(2);
+    assert!(run.err.starts_with("error: card 1 is there twice\n"), "{}", run.err);
     let page = fs::read_to_string(bench.path(&one)).unwrap();
     let wrong = page.replacen("STRONGROOM-CARD-1:2", "STRONGROOM-CARD-1:3", 1);
     assert!(wrong != page);
     bench.write("wrong", wrong.as_bytes());
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(bench.path("wrong"), private).unwrap();
-    bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
+    let run = bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
+    assert!(run.err.contains("\n  hint: compare it with the paper letter by letter, "), "{}", run.err);
     assert!(bench.path("cards/card-1-of-3.svg").exists());
 }
 
@@ -402,4 +407,14 @@ fn a_change_that_fails_says_what_becomes_of_what_was_made_for_it() {
         "\n  hint: the old one still opens the vault, and what was made now opens nothing: delete new-code; ";
     assert!(run.err.contains(hint), "{}", run.err);
     bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(0);
+}
+
+#[test]
+fn who_takes_his_own_way_in_away_is_told_if_only_a_code_is_left() {
+    let bench = Bench::with_vault();
+    bench.keyed(&["slot", "add", "second", "--role", "owner", "--new-key-file", "second.key"]).ends(0);
+    bench.keyed(&["slot", "remove", "second"]).ends(0).complains("");
+    let run = bench.keyed(&["slot", "remove", "owner"]).ends(0);
+    let said = "warning: nothing but a recovery code or cards opens the vault with an owner's powers now: ";
+    assert!(run.err.starts_with(said), "{}", run.err);
 }
