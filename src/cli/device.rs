@@ -353,6 +353,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
             line.push_str(" (revoked)");
         }
         match newest {
+            None if history.ignored() > 0 => line.push_str(": none of its snapshots counts"),
             None => line.push_str(": no snapshot yet"),
             Some(snapshot) => {
                 let age = Duration::from_nanos(context.now.saturating_sub(snapshot.header.time));
@@ -369,8 +370,9 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         if let Some(receipt) = receipt {
             context.line(&format!("          {receipt}"))?;
         }
-        if history.ignored() > 0 {
-            context.line(&format!("          {} of its snapshots don't count", history.ignored()))?;
+        if newest.is_some() && history.ignored() > 0 {
+            let count = if history.ignored() == 1 { "doesn't count" } else { "don't count" };
+            context.line(&format!("          {} of its snapshots {count}", history.ignored()))?;
         }
     }
     Ok(exit)

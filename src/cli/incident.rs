@@ -91,7 +91,7 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     }
     let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
     let mut vault = if args.yes {
-        context.unlock_owner("incident", about)?
+        context.unlock_owner("incident", &format!("{about} --yes"))?
     } else {
         context.unlock("incident", about)?
     };

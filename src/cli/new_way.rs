@@ -1,6 +1,7 @@
 //! A way in that is being made: what locks it, where it comes from, and where its secret is kept.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -122,6 +123,20 @@ impl NewWayArgs {
         self.by_person(context, by_passphrase)
     }
 
+    /// What is asked for, as the log of who did what tells it; empty for a passphrase of a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.new_recovery_code || self.recovery_code_out.is_some() {
+            return " --new-recovery-code".to_owned();
+        }
+        match (&self.cards, &self.recipient) {
+            (Some((threshold, count)), _) => format!(" --cards {threshold}/{count}"),
+            (None, Some(recipient)) => format!(" --recipient {}", beginning(recipient.trim())),
+            (None, None) if self.new_key_file.is_some() => " --new-key-file".to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+
     fn is_of_person(&self) -> bool {
         self.new_password_file.is_some()
             || self.new_password_command.is_some()
@@ -219,7 +234,12 @@ impl NewWayArgs {
         let (secret, cards) =
             Card::deal(threshold, count).map_err(|error| Failure::usage(error.to_string()))?;
         let set = cards.first().map(Card::set).unwrap_or_default();
-        std::fs::create_dir_all(folder).map_err(|error| Failure::io(shown(folder), &error))?;
+        // Whoever looks into it reads them all.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| Failure::io(shown(folder), &error))?;
         let mut files = Vec::new();
         for card in &cards {
             let file = |ending: &str| folder.join(format!("card-{}-of-{count}.{ending}", card.index()));

@@ -394,14 +394,18 @@ impl Made {
             ))?;
         }
         if self.older_codes > 0 {
-            context.line(&format!(
-                "{} from before still {}: `strongroom slot list`, and `slot remove` for what you no longer have",
-                super::status::count(self.older_codes, "recovery code or set of cards"),
-                if self.older_codes == 1 { "opens it" } else { "open it" },
-            ))?;
+            context.line(&older_codes(self.older_codes))?;
         }
         Ok(())
     }
+}
+
+fn older_codes(number: usize) -> String {
+    let still = match number {
+        1 => "1 recovery code or set of cards from before still opens it".to_owned(),
+        _ => format!("{number} recovery codes or sets of cards from before still open it"),
+    };
+    format!("{still}: `strongroom slot list`, and `slot remove` for what you no longer have")
 }
 
 /// Restores as the options say, or what a person says yes to. None if nothing was to be restored.
@@ -426,7 +430,8 @@ fn restore(
 
 fn ask_restore(of: &Found, newest: &Newest, target: &Path) -> Result<bool, Failure> {
     let name = if of.name.is_empty() { &newest.host } else { &of.name };
-    let question = format!("Restore the newest snapshot of {name} into {} now?", shown(target));
+    let time = render::local_time(newest.time);
+    let question = format!("Restore the newest snapshot of {name}, of {time}, into {} now?", shown(target));
     terminal::ask_yes(&question)
 }
 
@@ -451,6 +456,12 @@ fn next(context: &Context, is_restored: bool) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn older_codes_are_counted_in_words_that_fit() {
+        assert!(older_codes(1).starts_with("1 recovery code or set of cards from before still opens it: "));
+        assert!(older_codes(2).starts_with("2 recovery codes or sets of cards from before still open it: "));
+    }
 
     #[test]
     fn a_label_that_is_taken_gets_the_first_free_number() {

@@ -452,7 +452,8 @@ pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) 
     let code = text::encode_recovery_code(code);
     let parts = [
         "strongroom recovery code\n\n\
-         Whoever has this code can open the vault named below and read all backups in it.\n\
+         Whoever has this code can open the vault named below and read all backups in it,\n\
+         and, if it is an owner's code, change who else can and what is kept.\n\
          Print this page or copy it by hand, keep it apart from the machine and from the\n\
          vault, and then delete this file.\n\n\
          vault:        ",
@@ -463,8 +464,11 @@ pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) 
         &base32,
         "\n\nrecovery code:\n\n    ",
         &code,
-        "\n\nTo restore, type the code into a file of its own, which only you can read, and run:\n\n    \
-         strongroom --vault VAULT --recovery-code-file FILE restore latest --target FOLDER\n",
+        "\n\nTo get everything back, type the code into a file of its own, which only you can read,\n\
+         and run:\n\n    \
+         strongroom --vault VAULT --recovery-code-file FILE recover\n\n\
+         It lists what there is, offers to restore it, and with an owner's code makes a new one:\n\
+         then this one opens nothing any more.\n",
     ];
     // With its whole room from the start, so that the code is not left behind when it grows.
     let mut page = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));

@@ -13,6 +13,7 @@ use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
 use crate::cli::open::wait_for_others;
+use crate::cli::terminal;
 use crate::id::SlotId;
 use crate::vault::Vault;
 use crate::vault::error::Error;
@@ -140,7 +141,9 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
-    let mut vault = context.unlock_owner("slot add", &args.label)?;
+    let as_owner = if matches!(args.role, RoleArg::Owner) { " --role owner" } else { "" };
+    let about = format!("{}{as_owner}{}", args.label, args.new.words());
+    let mut vault = context.unlock_owner("slot add", &about)?;
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
         return Err(Error::LabelTaken { label: args.label.clone() }.into());
@@ -207,12 +210,20 @@ fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("slot passwd", args.label.as_deref().unwrap_or_default())?;
+    let about = format!("{}{}", args.label.as_deref().unwrap_or_default(), args.new.words());
+    let mut vault = context.unlock_owner("slot passwd", about.trim_start())?;
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
     };
     let (id, role, old_kind, label) = find(&vault, &wanted)?;
+    if args.label.is_none() && terminal::is_there() {
+        // The one that was opened may be somebody else's, or the code from the safe.
+        terminal::tell(&format!(
+            "This gives {}, the slot that you opened, another secret.",
+            one_line(&label)
+        ));
+    }
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
     let unused = |error| NewWay::unused(&[&new], error, "the old one still opens the vault");

@@ -264,7 +264,8 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
     }
     let past = report.ignored.saturating_sub(report.invalid.len() as u64);
     if past > 0 {
-        context.note(&format!("{} of revoked devices count for nothing", counted(past, "snapshot")));
+        let count = if past == 1 { "counts" } else { "count" };
+        context.note(&format!("{} of revoked devices {count} for nothing", counted(past, "snapshot")));
     }
     context.line(&last_line(report, read))?;
     match report.class() {
