@@ -23,6 +23,7 @@ use crate::crypto::secret::Secret;
 use crate::id::Fingerprint;
 use crate::tree::path::printable;
 use crate::vault::LockedVault;
+use crate::vault::Vault;
 use crate::vault::change::DraftSlot;
 use crate::vault::error::Error;
 use crate::vault::slot;
@@ -311,15 +312,15 @@ impl NewWay {
         failure.hint(hint)
     }
 
-    /// Opens the vault with what its holder has by now, to know that it does. An outside recipient's key is
-    /// his own and can't be tried.
+    /// Opens the vault with what its holder has by now, to know that it does. Nothing for an outside recipient,
+    /// whose key is his own and can't be tried.
     ///
     /// # Errors
     /// As [`LockedVault::unlock`].
-    pub fn check(&self, vault: LockedVault) -> Result<(), Error> {
+    pub fn open(&self, vault: LockedVault) -> Result<Option<Vault>, Error> {
         match &self.new {
-            New::Recipient(_) => Ok(()),
-            New::Locked(way) => vault.unlock(way).map(drop),
+            New::Recipient(_) => Ok(None),
+            New::Locked(way) => vault.unlock(way).map(Some),
         }
     }
 }

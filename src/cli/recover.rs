@@ -335,8 +335,12 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
     });
     changed
         .map_err(|error| NewWay::unused(&[&person, &code], error, "what you used still opens the vault"))?;
-    for way in [&person, &code] {
-        way.check(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
+    for way in [&code, &person] {
+        let opened = way.open(LockedVault::load(context.store()?, Some(&fingerprint))?)?;
+        // What was used is no way in any more, and signs no entry of the log: from here on the new one does.
+        if let (Some(opened), Some(_)) = (opened, retires) {
+            *vault = opened;
+        }
     }
     drop(spinner);
     finish(context, vault);

@@ -62,6 +62,10 @@ fn a_code_lets_its_holder_in_again_and_is_retired_at_once() {
     }
     assert!(bench.path("out").exists());
 
+    // The restore is the new way in's doing, and signed with its key.
+    let log = bench.run(&["log", "--key-file", "new.key"]).ends(0).out;
+    let restore = log.lines().find(|line| line.contains(" restore ")).unwrap();
+    assert!(restore.contains(" anna ") && !log.contains("retired"), "{log}");
     bench.run(&["snapshots", "--recovery-code-file", "code"]).ends(12);
     bench
         .run(&["slot", "test", "--recovery-code-file", "new.code"])
