@@ -229,12 +229,12 @@ fn page(exposure: &Exposure, sections: &[Section]) -> zeroize::Zeroizing<String>
         "<h1>Exposure report</h1>\n<p>Vault <code>{}</code><br>{}<br>Written {}</p>\n",
         html::escape(&exposure.place),
         text::fingerprint_words(&exposure.fingerprint),
-        render::local_time(exposure.now),
+        render::zoned_time(exposure.now),
     );
     for section in sections {
         body.push_str(&format!("<h2>{}</h2>\n<ul>\n", html::escape(section.title)));
         for line in &section.lines {
-            body.push_str(&format!("<li>{}</li>\n", html::escape(line)));
+            body.push_str(&format!("<li>{}</li>\n", html::prose(line)));
         }
         body.push_str("</ul>\n");
     }
@@ -346,10 +346,10 @@ impl StolenDevice {
     }
 
     fn about(&self) -> Vec<String> {
-        let taken_in = render::local_time(self.added);
+        let taken_in = render::zoned_time(self.added);
         let number = plural(self.snapshots, "snapshot", "snapshots");
         let newest = self.newest.map_or_else(String::new, |newest| {
-            format!(", the newest of {} by its own clock", render::local_time(newest))
+            format!(", the newest of {} by its own clock", render::zoned_time(newest))
         });
         vec![
             format!("{} ({}), a machine that was taken in on {taken_in}", self.named(), self.device.short()),
@@ -390,7 +390,7 @@ impl StolenDevice {
             ),
             Some(since) if self.suspects.is_empty() && self.beyond.is_empty() => lines.push(format!(
                 "No snapshot of the machine is of {} or later",
-                render::local_time(since)
+                render::zoned_time(since)
             )),
             Some(_) => {}
         }
@@ -453,7 +453,7 @@ impl Suspect {
             "Snapshot {} ({}) of {}: {}{}",
             self.seq,
             self.id.short(),
-            render::local_time(self.time),
+            render::zoned_time(self.time),
             if self.counts { "goes on counting" } else { "counts no more once the machine is shut out" },
             if self.is_known_from_before {
                 "; an owner's record from before the theft knows it, so it is no thief's"
@@ -487,7 +487,7 @@ impl StolenSlot {
             ),
             format!(
                 "The vault doesn't record when a way in was made: this one is at most as old as the vault, of {}",
-                render::local_time(exposure.made)
+                render::zoned_time(exposure.made)
             ),
         ]
     }
@@ -567,13 +567,13 @@ impl StolenSlot {
                     "Machine {} ({}) was taken in on {}: if it is none of yours, `strongroom device revoke {}`",
                     one_line(name),
                     device.short(),
-                    render::local_time(*added),
+                    render::zoned_time(*added),
                     device.short()
                 )
             })
             .collect();
         if lines.is_empty() {
-            lines.push(format!("No machine was taken in since {}", render::local_time(since)));
+            lines.push(format!("No machine was taken in since {}", render::zoned_time(since)));
         }
         lines.push(
             "A thief with an owner's key can write any time into a record, and can have made ways in: look through \

@@ -231,6 +231,9 @@ fn the_code_on_a_kit_opens_the_vault_and_one_that_does_not_is_refused() {
     let page = kit(&bench, &["--recovery-code-file", "code"]);
     let code = between(&page, "<p class=\"secret\">");
     assert_eq!((code.len(), page.matches("<svg").count()), (1, 1));
+    // Once to read, and never inside a command.
+    assert_eq!(page.matches("strongroom1:").count(), 1, "{page}");
+    assert!(page.contains("<span class=\"word\">--expect</span> RECEIPT</pre>"), "{page}");
     bench.write("typed", code[0].as_bytes());
     fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();
     bench.run(&["slot", "test", "--recovery-code-file", "typed"]).ends(0);
