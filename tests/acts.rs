@@ -180,6 +180,100 @@ fn entries_of_all_epochs_are_read_after_keys_were_rotated() {
     assert!(case.acts().problems.is_empty());
 }
 
+/// Renews the authority, as taking an owner's way in away does.
+fn renew(case: &Case) {
+    let mut owner = case.owner();
+    let renewed = owner.change_keys(now(), &|_| {}, &|draft| {
+        draft.start_epoch();
+        Ok(())
+    });
+    renewed.unwrap();
+}
+
+#[test]
+fn who_was_an_owner_signs_in_nobodys_name_once_the_authority_is_another() {
+    let case = Case::new();
+    let stale = case.reader();
+    does(&stale, "first");
+    // What every owner holds: the log seeds of all slots.
+    let id = stale.slot().0.id;
+    let seed =
+        case.owner().admin().unwrap().slots.iter().find(|slot| slot.id == id).unwrap().log_seed.duplicate();
+    renew(&case);
+    let reader = case.reader();
+    assert!(
+        key_of(&reader).public() != SigningKey::from_seed(seed.duplicate()).public(),
+        "the seed is another"
+    );
+    does(&reader, "second");
+    does(&case.reader(), "third");
+    let seqs: Vec<u64> = case.acts().done.iter().map(|done| done.seq).collect();
+    assert_eq!(seqs, [1, 2, 3], "the log goes on where it was");
+    assert!(case.acts().problems.is_empty() && case.acts().done.iter().all(|done| !done.is_by_retired_key));
+
+    // By its time; and, though it claims an older one, by the owners' key that it is sealed to.
+    does(&stale, "forged");
+    let names = case.names(id);
+    let [first, newest] = [&names[0], names.last().unwrap()].map(|name| case.bytes(name));
+    let honest = Entry::decode(&newest).unwrap();
+    let forged = Entry { seq: 2, time: 1, prev: digest::digest(&first), ..honest };
+    case.plant(id, 2, &forged.sign(&SigningKey::from_seed(seed)).0);
+    let acts = case.acts();
+    let retired: Vec<(u64, &str)> = acts
+        .done
+        .iter()
+        .filter(|done| done.is_by_retired_key)
+        .map(|done| (done.time.min(2), done.act.command.as_str()))
+        .collect();
+    assert_eq!(retired, [(1, "third"), (2, "forged")]);
+    assert!(acts.problems.is_empty());
+    // What can't be told: all of it made to look as if it were from before.
+    stale.record_act(&act("backdated"), 2).unwrap();
+    assert!(case.acts().done.iter().any(|done| done.act.command == "backdated" && !done.is_by_retired_key));
+}
+
+#[test]
+fn an_owners_log_goes_on_through_many_keys_and_after_the_slot_is_gone() {
+    let case = Case::new();
+    let reader = case.reader().slot().0.id;
+    for _ in 0..3 {
+        does(&case.owner(), "ls");
+        does(&case.reader(), "ls");
+        let mut owner = case.owner();
+        renew(&case);
+        owner.reload().unwrap();
+        does(&owner, "stats");
+    }
+    case.owner().change_keys(now(), &|_| {}, &|draft| draft.remove_slot(reader)).unwrap();
+    let acts = case.acts();
+    assert_eq!((acts.done.len(), acts.problems.len()), (9, 0));
+    assert!(acts.done.iter().all(|done| !done.is_by_retired_key));
+    assert_eq!(case.owner().slot_label(reader), Some("anna"));
+    assert!(case.verify().is_sound());
+}
+
+#[test]
+fn rubbish_in_a_readers_log_costs_him_neither_his_place_nor_his_numbers() {
+    let case = Case::new();
+    let reader = case.reader();
+    does(&reader, "first");
+    let id = reader.slot().0.id;
+    let bytes = case.bytes(&case.names(id)[0]);
+    let honest = Entry::decode(&bytes).unwrap();
+    let thief = SigningKey::generate();
+    renew(&case);
+    for seq in [u64::MAX, 9] {
+        let rubbish = Entry { seq, prev: digest::digest(&bytes), ..honest.clone() };
+        case.plant(id, seq, &rubbish.sign(&thief).0);
+    }
+    does(&case.reader(), "second");
+    does(&case.reader(), "third");
+    let acts = case.acts();
+    let told: Vec<(u64, &str)> = acts.done.iter().map(|done| (done.seq, done.act.command.as_str())).collect();
+    assert_eq!(told, [(1, "first"), (10, "second"), (11, "third")]);
+    assert_eq!(acts.problems.len(), 3, "two that the slot didn't sign, and the gap: {:?}", acts.problems);
+}
+
 #[test]
 fn what_the_holder_of_a_slot_did_is_verified_and_read_after_the_slot_is_gone() {
     let case = Case::new();

@@ -319,7 +319,8 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         let history = match vault.locked().history(*device) {
             Ok(history) => history,
             Err(error) => {
-                context.warn(&format!("device {}: {error}", device.short()));
+                let name = name.map_or_else(String::new, |name| format!(" ({})", one_line(name)));
+                context.warn(&format!("device {}{name}: {error}", device.short()));
                 exit = Failure::from(error).exit;
                 continue;
             }
@@ -354,6 +355,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
             line.push_str(" (revoked)");
         }
         match newest {
+            None if history.ignored() > 0 => line.push_str(": none of its snapshots counts"),
             None => line.push_str(": no snapshot yet"),
             Some(snapshot) => {
                 let age = Duration::from_nanos(context.now.saturating_sub(snapshot.header.time));
@@ -370,28 +372,70 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         if let Some(receipt) = receipt {
             context.line(&format!("          {receipt}"))?;
         }
-        if history.ignored() > 0 {
-            context.line(&format!("          {} of its snapshots don't count", history.ignored()))?;
+        if newest.is_some() && history.ignored() > 0 {
+            let count = if history.ignored() == 1 { "doesn't count" } else { "don't count" };
+            context.line(&format!("          {} of its snapshots {count}", history.ignored()))?;
         }
     }
     Ok(exit)
 }
 
+/// A device as a person can mean it.
+struct Known {
+    device: DeviceId,
+    name: String,
+    is_revoked: bool,
+}
+
 /// The device that a person means: its name, or the first digits of its id.
 ///
+/// The name of a machine that was shut out is free for another one, and the old one keeps it for showing: so
+/// a name means the machine that isn't shut out.
+///
 /// # Errors
-/// [`Error::NoSuchLabel`] if none or several fit; [`Error::NotOwner`].
-pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Error> {
+/// [`Exit::Failed`] if none fits, or several do: then their ids are listed; [`Exit::Refused`] if the key is a
+/// reader's.
+pub fn find(vault: &Vault, wanted: &str) -> Result<(DeviceId, String), Failure> {
     vault.admin()?;
-    let devices = vault.log().devices();
-    let label = |device: DeviceId| vault.device_name(device).unwrap_or_default().to_owned();
-    let named = devices.keys().find(|device| vault.device_name(**device) == Some(wanted));
-    let mut by_id =
-        devices.keys().filter(|device| wanted.len() >= 4 && device.to_string().starts_with(wanted));
-    match (named, by_id.next(), by_id.next()) {
-        (Some(device), ..) | (None, Some(device), None) => Ok((*device, label(*device))),
-        _ => Err(Error::NoSuchLabel { label: one_line(wanted) }),
+    let devices = vault.log().devices().iter();
+    let known: Vec<Known> = devices
+        .map(|(device, known)| Known {
+            device: *device,
+            name: vault.device_name(*device).unwrap_or_default().to_owned(),
+            is_revoked: known.revoked.is_some(),
+        })
+        .collect();
+    match &meant(&known, wanted)[..] {
+        [only] => Ok((only.device, only.name.clone())),
+        [] => Err(Error::NoSuchLabel { label: one_line(wanted) }.into()),
+        several => Err(ambiguous(several, wanted)),
     }
+}
+
+/// All that `wanted` can mean: an id, else a name, else the beginning of an id.
+fn meant<'a>(known: &'a [Known], wanted: &str) -> Vec<&'a Known> {
+    let which = |is_it: &dyn Fn(&Known) -> bool| known.iter().filter(|each| is_it(each)).collect::<Vec<_>>();
+    let by_beginning = |each: &Known| wanted.len() >= 4 && each.device.to_string().starts_with(wanted);
+    [
+        which(&|each| each.device.to_string() == wanted),
+        which(&|each| each.name == wanted && !each.is_revoked),
+        which(&|each| each.name == wanted),
+        which(&by_beginning),
+    ]
+    .into_iter()
+    .find(|found| !found.is_empty())
+    .unwrap_or_default()
+}
+
+fn ambiguous(several: &[&Known], wanted: &str) -> Failure {
+    let ids: Vec<String> = several
+        .iter()
+        .map(|each| format!("{}{}", each.device, if each.is_revoked { " (revoked)" } else { "" }))
+        .collect();
+    let what = format!("{} machines can be meant by {}: {}", several.len(), one_line(wanted), ids.join(", "));
+    Failure::new(Exit::Failed, what).hint(
+        "give the first digits of the id of one of them; `strongroom device list` shows their snapshots",
+    )
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
@@ -492,4 +536,39 @@ pub fn last_that_counts(
 /// A name as a shell takes it.
 fn quoted(name: &str) -> String {
     format!("'{}'", one_line(name).replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(id: u8, name: &str, is_revoked: bool) -> Known {
+        Known { device: DeviceId([id; 16]), name: name.to_owned(), is_revoked }
+    }
+
+    #[test]
+    fn a_name_means_the_machine_that_is_not_shut_out_and_several_are_told_by_their_ids() {
+        let known =
+            [machine(0x11, "laptop", true), machine(0x22, "laptop", false), machine(0x33, "old", true)];
+        let ids = |known: &[Known], wanted: &str| -> Vec<u8> {
+            meant(known, wanted).iter().map(|each| each.device.0[0]).collect()
+        };
+        assert_eq!(ids(&known, "laptop"), [0x22]);
+        assert_eq!(ids(&known, "1111"), [0x11]);
+        assert_eq!(ids(&known, "old"), [0x33], "as long as nobody else has the name");
+        assert_eq!((ids(&known, "111").len(), ids(&known, "lap").len()), (0, 0));
+
+        let known = [machine(0x11, "old", true), machine(0x12, "old", true)];
+        assert_eq!(ids(&known, "old"), [0x11, 0x12]);
+        let failure = ambiguous(&meant(&known, "old"), "old");
+        assert_eq!(
+            failure.message,
+            format!(
+                "2 machines can be meant by old: {} (revoked), {} (revoked)",
+                "11".repeat(16),
+                "12".repeat(16)
+            )
+        );
+        assert_eq!(ids(&[machine(0x11, "2222", false), machine(0x22, "", false)], "2222"), [0x11]);
+    }
 }

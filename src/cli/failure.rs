@@ -244,6 +244,10 @@ impl From<&vault::error::Error> for Failure {
                 (Exit::Failed, "`strongroom ls` and `strongroom find` show what is there")
             }
             Error::TooMuch { .. } => (Exit::Failed, "back up in several parts"),
+            Error::NoRoom { .. } => (
+                Exit::Refused,
+                "nothing was changed; take slots away that nobody needs, and give shorter names",
+            ),
             Error::SlotGone => (Exit::WrongKey, "ask an owner for a way in"),
             Error::NoSuchLabel { .. } => {
                 (Exit::Failed, "`strongroom slot list` and `strongroom device list` show what there is")
@@ -468,6 +472,7 @@ mod tests {
             (Error::NoSuchSnapshot { wanted: "ab".to_owned(), ambiguous: true }, Exit::Failed),
             (Error::NoSuchEntry { path: "a".to_owned() }, Exit::Failed),
             (Error::TooMuch { what: "paths" }, Exit::Failed),
+            (Error::NoRoom { what: "slots" }, Exit::Refused),
             (Error::SlotGone, Exit::WrongKey),
             (Error::NoSuchLabel { label: "anna".to_owned() }, Exit::Failed),
             (Error::LabelTaken { label: "anna".to_owned() }, Exit::Refused),

@@ -26,17 +26,22 @@ use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::text;
 use crate::task::incident::Done;
 use crate::task::incident::Exposure;
+use crate::task::incident::Halted;
 use crate::task::incident::KeyKind;
 use crate::task::incident::Resealed;
 use crate::task::incident::Stolen;
 use crate::task::incident::StolenDevice;
 use crate::task::incident::StolenSlot;
+use crate::task::incident::Suspect;
 use crate::task::incident::seconds_a_guess;
 use crate::task::reencrypt::Amount;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Summary;
 use crate::vault::Vault;
 use crate::vault::slot::Role;
+
+/// How many snapshots that can't be read are listed.
+const BEYOND_SHOWN: usize = 20;
 
 /// Tells what the theft of a machine or of a way in exposes; with --yes also shuts it out.
 ///
@@ -53,14 +58,14 @@ pub struct IncidentArgs {
     #[arg(long, value_name = "LABEL")]
     slot: Option<String>,
 
-    /// When the theft happened, such as 2026-11-24 or "2026-11-24 18:30"; the machine's snapshots from then on
-    /// don't count any more
+    /// When the theft happened, such as 2026-11-24 or "2026-11-24 18:30": what was added from then on is listed
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
 
-    /// Let the machine's snapshots from after the theft count all the same
-    #[arg(long, requires = "device")]
-    keep_all: bool,
+    /// The last of the machine's snapshots that counts, by its place in the machine's chain; 0 for none. Those
+    /// after it are lost for good [default: the newest, so that all stay]
+    #[arg(long, value_name = "NUMBER", requires = "device")]
+    last: Option<u64>,
 
     /// Do it
     #[arg(long)]
@@ -86,7 +91,7 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     }
     let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
     let mut vault = if args.yes {
-        context.unlock_owner("incident", about)?
+        context.unlock_owner("incident", &format!("{about} --yes"))?
     } else {
         context.unlock("incident", about)?
     };
@@ -95,9 +100,14 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
         publish(context, &vault, args, &exposure)?;
         return Ok(Exit::Done);
     }
-    let epoch = {
+    refuse_to_guess(&exposure, args.last)?;
+    let shut_out = {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
-        exposure.shut_out(&mut vault, &wait_for_others)?
+        exposure.shut_out(&mut vault, &wait_for_others)
+    };
+    let epoch = match shut_out {
+        Ok(epoch) => epoch,
+        Err(halted) => return Err(half_done(context, &vault, args, exposure, halted)),
     };
     // However this ends, the report is written: the first half is done.
     finish(context, &vault);
@@ -112,11 +122,51 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     published.map(|()| exit)
 }
 
+/// Says, and writes into the report, what was done if there are no new keys.
+fn half_done(
+    context: &Context,
+    vault: &Vault,
+    args: &IncidentArgs,
+    mut exposure: Exposure,
+    halted: Halted,
+) -> Failure {
+    let failure = Failure::from(halted.error);
+    if !halted.is_shut_out {
+        return failure;
+    }
+    finish(context, vault);
+    let resealed = Resealed::NoKeys(failure.message.clone());
+    exposure.done = Some(Done { epoch: vault.log().keys().newest, resealed });
+    if let Err(unpublished) = publish(context, vault, args, &exposure) {
+        context.warn(&unpublished.message);
+    }
+    let why = failure.hint.as_deref().map_or_else(String::new, |hint| format!("; {hint}"));
+    failure.hint(format!(
+        "the machine is shut out, and the keys are as they were: `strongroom rotate --reencrypt` does the rest{why}"
+    ))
+}
+
+/// Where a chain can't be read to its end, a person says where it ends: nobody else knows which of what stands
+/// there is his, and what is dropped is lost.
+fn refuse_to_guess(exposure: &Exposure, last: Option<u64>) -> Result<(), Failure> {
+    let Stolen::Device(stolen) = &exposure.stolen else { return Ok(()) };
+    let (Some(hindrance), None) = (&stolen.hindrance, last) else { return Ok(()) };
+    let last = stolen.last.map_or(0, |head| head.seq);
+    let what = format!(
+        "what {} has after number {last} of its snapshots can't be told from what a thief put there: {hindrance}",
+        stolen.named()
+    );
+    Err(Failure::new(Exit::Refused, what).hint(format!(
+        "`--last {last}` ends its chain there and shuts it out; what comes after it, which the report without --yes \
+         lists, is lost then"
+    )))
+}
+
 fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Exposure, Failure> {
     let exposed = match (&args.device, &args.slot) {
         (Some(name), _) => {
             let (device, _) = device::find(vault, name)?;
-            Exposure::of_device(vault, device, args.since, args.keep_all, context.now)
+            Exposure::of_device(vault, device, args.since, args.last, context.now)
         }
         (None, label) => {
             let (id, ..) = slot::find(vault, label.as_deref().unwrap_or_default())?;
@@ -179,12 +229,12 @@ fn page(exposure: &Exposure, sections: &[Section]) -> zeroize::Zeroizing<String>
         "<h1>Exposure report</h1>\n<p>Vault <code>{}</code><br>{}<br>Written {}</p>\n",
         html::escape(&exposure.place),
         text::fingerprint_words(&exposure.fingerprint),
-        render::local_time(exposure.now),
+        render::zoned_time(exposure.now),
     );
     for section in sections {
         body.push_str(&format!("<h2>{}</h2>\n<ul>\n", html::escape(section.title)));
         for line in &section.lines {
-            body.push_str(&format!("<li>{}</li>\n", html::escape(line)));
+            body.push_str(&format!("<li>{}</li>\n", html::prose(line)));
         }
         body.push_str("</ul>\n");
     }
@@ -207,7 +257,8 @@ fn message(
                         "seq": suspect.seq,
                         "snapshot_id": suspect.id.to_string(),
                         "time": render::rfc3339(suspect.time),
-                        "counts": stolen.keeps_suspects,
+                        "known_from_before": suspect.is_known_from_before,
+                        "counts": suspect.counts,
                     })
                 })
                 .collect();
@@ -215,6 +266,9 @@ fn message(
                 "device": stolen.device.to_string(),
                 "name": stolen.name,
                 "last": stolen.last.map_or(0, |head| head.seq),
+                "clock_is_off": stolen.is_clock_off,
+                "hindrance": stolen.hindrance.as_deref().map(one_line),
+                "unreadable": stolen.beyond.len(),
                 "suspects": suspects,
             });
             (Some(device), None)
@@ -292,10 +346,10 @@ impl StolenDevice {
     }
 
     fn about(&self) -> Vec<String> {
-        let taken_in = render::local_time(self.added);
+        let taken_in = render::zoned_time(self.added);
         let number = plural(self.snapshots, "snapshot", "snapshots");
         let newest = self.newest.map_or_else(String::new, |newest| {
-            format!(", the newest of {} by its own clock", render::local_time(newest))
+            format!(", the newest of {} by its own clock", render::zoned_time(newest))
         });
         vec![
             format!("{} ({}), a machine that was taken in on {taken_in}", self.named(), self.device.short()),
@@ -327,39 +381,40 @@ impl StolenDevice {
     }
 
     fn added(&self, since: Option<u64>) -> Vec<String> {
-        let Some(since) = since else {
-            return vec![
+        let mut lines: Vec<String> = self.suspects.iter().map(Suspect::words).collect();
+        lines.extend(self.unreadable());
+        match since {
+            None => lines.push(
                 "Not known, as no time of the theft was given: --since lists the machine's snapshots from then on"
                     .to_owned(),
-            ];
-        };
-        let since = render::local_time(since);
-        let mut lines: Vec<String> = self
-            .suspects
-            .iter()
-            .map(|suspect| {
-                format!(
-                    "Snapshot {} ({}) of {}: {}",
-                    suspect.seq,
-                    suspect.id.short(),
-                    render::local_time(suspect.time),
-                    if self.keeps_suspects {
-                        "kept, as you asked"
-                    } else {
-                        "counts no more once it is shut out"
-                    }
-                )
-            })
-            .collect();
-        if lines.is_empty() {
-            lines.push(format!("No snapshot of the machine is of {since} or later"));
+            ),
+            Some(since) if self.suspects.is_empty() && self.beyond.is_empty() => lines.push(format!(
+                "No snapshot of the machine is of {} or later",
+                render::zoned_time(since)
+            )),
+            Some(_) => {}
         }
-        if !self.suspects.is_empty() && !self.keeps_suspects {
+        if self.is_clock_off {
             lines.push(
-                "What counts no more can't be restored, and is gone for good once all is sealed anew: --keep-all keeps \
-                 it"
-                .to_owned(),
+                "One of these claims a time before the theft and was made after one that claims a later: the \
+                 machine's clock was wrong, or somebody wrote what he liked, and all of them may be good"
+                    .to_owned(),
             );
+        }
+        if self.suspects.iter().any(|suspect| !suspect.counts) {
+            lines.push(
+                "What counts no more can't be restored, and is gone for good once all is sealed anew"
+                    .to_owned(),
+            );
+        }
+        if let Some(first) = self.suspects.first().filter(|first| first.counts) {
+            lines.push(format!(
+                "They stay, as no clock may cost a good snapshot. Look at what they changed, with `strongroom diff`, \
+                 before you restore one; to let those from {} on count no more, give `--last {}`, here or to \
+                 `strongroom device revoke`",
+                first.seq,
+                first.seq - 1
+            ));
         }
         lines.push(
             "Times are those of the machine's own clock: who holds its key can write any, so look at the newest \
@@ -367,6 +422,45 @@ impl StolenDevice {
                 .to_owned(),
         );
         lines
+    }
+}
+
+impl StolenDevice {
+    /// What stands where the chain can't be read any more.
+    fn unreadable(&self) -> Vec<String> {
+        let Some(hindrance) = &self.hindrance else { return Vec::new() };
+        let last = self.last.map_or(0, |head| head.seq);
+        let mut lines = vec![format!(
+            "Its chain can't be read to its end: {}. That happens if somebody adds snapshots with its key beside it",
+            one_line(hindrance)
+        )];
+        let shown = self.beyond.iter().take(BEYOND_SHOWN);
+        lines.extend(shown.map(|(seq, id)| {
+            let id = data_encoding::HEXLOWER.encode(id);
+            format!("Snapshot {seq} ({}): by the machine or by its thief; can't count", &id[..8])
+        }));
+        if self.beyond.len() > BEYOND_SHOWN {
+            lines.push(format!("And {} more after those", self.beyond.len() - BEYOND_SHOWN));
+        }
+        lines.push(format!("With `--last {last}` its chain ends before them, and they are lost"));
+        lines
+    }
+}
+
+impl Suspect {
+    fn words(&self) -> String {
+        format!(
+            "Snapshot {} ({}) of {}: {}{}",
+            self.seq,
+            self.id.short(),
+            render::zoned_time(self.time),
+            if self.counts { "goes on counting" } else { "counts no more once the machine is shut out" },
+            if self.is_known_from_before {
+                "; an owner's record from before the theft knows it, so it is no thief's"
+            } else {
+                ""
+            }
+        )
     }
 }
 
@@ -393,7 +487,7 @@ impl StolenSlot {
             ),
             format!(
                 "The vault doesn't record when a way in was made: this one is at most as old as the vault, of {}",
-                render::local_time(exposure.made)
+                render::zoned_time(exposure.made)
             ),
         ]
     }
@@ -473,13 +567,13 @@ impl StolenSlot {
                     "Machine {} ({}) was taken in on {}: if it is none of yours, `strongroom device revoke {}`",
                     one_line(name),
                     device.short(),
-                    render::local_time(*added),
+                    render::zoned_time(*added),
                     device.short()
                 )
             })
             .collect();
         if lines.is_empty() {
-            lines.push(format!("No machine was taken in since {}", render::local_time(since)));
+            lines.push(format!("No machine was taken in since {}", render::zoned_time(since)));
         }
         lines.push(
             "A thief with an owner's key can write any time into a record, and can have made ways in: look through \
@@ -589,7 +683,10 @@ fn done(exposure: &Exposure) -> Vec<String> {
             format!("Sealed anew under them: up to {}", objects(&exposure.held.amount)),
         ];
     };
-    let mut lines = vec![shut_out, format!("Epoch {} has begun, with new keys. {why}", done.epoch)];
+    let mut lines = vec![shut_out];
+    if !matches!(done.resealed, Resealed::NoKeys(_)) {
+        lines.push(format!("Epoch {} has begun, with new keys. {why}", done.epoch));
+    }
     lines.push(match &done.resealed {
         Resealed::All(amount) => format!("{} sealed anew; the older keys are gone", objects(amount)),
         Resealed::Part { done, left, kept } => format!(
@@ -598,6 +695,7 @@ fn done(exposure: &Exposure) -> Vec<String> {
             objects(left)
         ),
         Resealed::Stopped(why) => format!("Sealing anew what was there has stopped: {}", one_line(why)),
+        Resealed::NoKeys(why) => format!("No new keys were made: {}", one_line(why)),
     });
     lines
 }
@@ -607,6 +705,10 @@ fn remains(exposure: &Exposure) -> Vec<String> {
     match &exposure.done {
         None => lines.push("Run the same with --yes".to_owned()),
         Some(Done { resealed: Resealed::All(_), .. }) => {}
+        Some(Done { resealed: Resealed::NoKeys(_), .. }) => lines.push(
+            "Run `strongroom rotate --reencrypt`: it makes the new keys and seals what is there under them"
+                .to_owned(),
+        ),
         Some(_) => lines.push(
             "Run `strongroom reencrypt` until it ends with 0: until then the older keys open what is left"
                 .to_owned(),

@@ -18,6 +18,22 @@ use crate::vault::Vault;
 use crate::vault::acts::Deed;
 use crate::vault::acts::Done;
 use crate::vault::error::Error;
+use crate::vault::slot::Role;
+
+/// The commands that a reader is refused, as they stand in the log.
+const OWNERS_COMMANDS: [&str; 11] = [
+    "slot add",
+    "slot remove",
+    "slot passwd",
+    "device approve",
+    "device add",
+    "device revoke",
+    "device reseed",
+    "rotate",
+    "reencrypt",
+    "incident",
+    "log",
+];
 
 /// Lists who did what with which way in, oldest first; takes an owner's key.
 ///
@@ -70,10 +86,15 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Failure> {
     } else if chosen.is_empty() {
         context.note("no entry fits");
     } else {
-        let mut table = render::Table::new(&["Time", "Slot", "Host", "What"]);
+        let mut table = render::Table::new(&["Time", "Slot", "Role", "Host", "What"]);
         for done in &chosen {
             let host = printable(done.act.host.as_bytes());
-            table.row(vec![render::local_time(done.time), label(&vault, done.slot), host, words(done)]);
+            let role = role(&vault, done.slot);
+            let refused = if is_refused(role, &done.act.command) { " (refused)" } else { "" };
+            let retired = if done.is_by_retired_key { " (signed by a key that was retired)" } else { "" };
+            let what = format!("{}{refused}{retired}", words(done));
+            let role = role.map_or("", Role::word).to_owned();
+            table.row(vec![render::local_time(done.time), label(&vault, done.slot), role, host, what]);
         }
         context.bytes(table.finish().as_bytes())?;
     }
@@ -92,7 +113,10 @@ fn find(vault: &Vault, wanted: &str) -> Result<Vec<SlotId>, Error> {
         all.iter().filter(|(id, label)| is_it(id, label)).map(|(id, _)| *id).collect()
     };
     let named = ids(&|_, label| label == wanted);
-    let by_id = ids(&|id, _| wanted.len() >= 4 && id.to_string().starts_with(wanted));
+    let mut by_id = ids(&|id, _| wanted.len() >= 4 && id.to_string().starts_with(wanted));
+    // A slot is there once more for each log key that it had.
+    by_id.sort_unstable();
+    by_id.dedup();
     match (named.is_empty(), by_id.len()) {
         (false, _) => Ok(named),
         (true, 1) => Ok(by_id),
@@ -102,6 +126,17 @@ fn find(vault: &Vault, wanted: &str) -> Result<Vec<SlotId>, Error> {
 
 fn label(vault: &Vault, slot: SlotId) -> String {
     vault.slot_label(slot).map_or_else(|| slot.short(), |label| printable(label.as_bytes()))
+}
+
+/// What the holder of a slot may do; nothing if it is gone, as that is not kept.
+fn role(vault: &Vault, slot: SlotId) -> Option<Role> {
+    vault.slots().slots.iter().find(|each| each.id == slot).map(|each| each.role)
+}
+
+/// Whether a command was refused for the role of its slot. What else became of a command isn't known: an entry
+/// is put before the command is begun.
+fn is_refused(role: Option<Role>, command: &str) -> bool {
+    role == Some(Role::Reader) && OWNERS_COMMANDS.contains(&command)
 }
 
 /// What was done, safe to print.
@@ -126,9 +161,12 @@ fn as_json(vault: &Vault, done: &Done) -> serde_json::Value {
         "time": render::rfc3339(done.time),
         "slot": done.slot.to_string(),
         "label": vault.slot_label(done.slot),
+        "role": role(vault, done.slot).map(Role::word),
+        "refused": is_refused(role(vault, done.slot), &done.act.command),
         "seq": done.seq,
         "hostname": done.act.host,
         "command": done.act.command,
+        "retired_key": done.is_by_retired_key,
     });
     let Some(fields) = message.as_object_mut() else { return message };
     match &done.act.deed {

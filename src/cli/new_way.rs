@@ -1,6 +1,7 @@
 //! A way in that is being made: what locks it, where it comes from, and where its secret is kept.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ use crate::crypto::secret::Secret;
 use crate::id::Fingerprint;
 use crate::tree::path::printable;
 use crate::vault::LockedVault;
+use crate::vault::Vault;
 use crate::vault::change::DraftSlot;
 use crate::vault::error::Error;
 use crate::vault::slot;
@@ -87,6 +89,8 @@ pub struct NewWay {
     new: New,
     /// What its holder has to keep, a line each.
     pub keep: Vec<String>,
+    /// The files that were written for it.
+    files: Vec<PathBuf>,
 }
 
 impl NewWayArgs {
@@ -114,10 +118,24 @@ impl NewWayArgs {
         }
         if let Some(text) = &self.recipient {
             let key = recipient::decode_recipient(text.trim())
-                .map_err(|error| Failure::usage(format!("{}: {error}", printable(text.as_bytes()))))?;
-            return Ok(NewWay { new: New::Recipient(key), keep: Vec::new() });
+                .map_err(|error| Failure::usage(format!("{}: {error}", beginning(text.trim()))))?;
+            return Ok(NewWay { new: New::Recipient(key), keep: Vec::new(), files: Vec::new() });
         }
         self.by_person(context, by_passphrase)
+    }
+
+    /// What is asked for, as the log of who did what tells it; empty for a passphrase of a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.new_recovery_code || self.recovery_code_out.is_some() {
+            return " --new-recovery-code".to_owned();
+        }
+        match (&self.cards, &self.recipient) {
+            (Some((threshold, count)), _) => format!(" --cards {threshold}/{count}"),
+            (None, Some(recipient)) => format!(" --recipient {}", beginning(recipient.trim())),
+            (None, None) if self.new_key_file.is_some() => " --new-key-file".to_owned(),
+            (None, None) => String::new(),
+        }
     }
 
     fn is_of_person(&self) -> bool {
@@ -159,7 +177,7 @@ impl NewWayArgs {
 
     fn by_person(&self, context: &Context, by_passphrase: bool) -> Result<NewWay, Failure> {
         let mut way = Way::default();
-        let mut keep = Vec::new();
+        let (mut keep, mut files) = (Vec::new(), Vec::new());
         if by_passphrase {
             let new = passphrase_from(
                 self.new_password_file.as_deref(),
@@ -175,6 +193,7 @@ impl NewWayArgs {
             let secret =
                 if is_there { secrets::read_key_file(path)? } else { secrets::create_key_file(path)? };
             way.key_file = Some(secret);
+            files.extend((!is_there).then(|| path.clone()));
             keep.push(format!("{} key file {}", if is_there { "the" } else { "the new" }, shown(path)));
         }
         if way.passphrase.is_none() && way.key_file.is_none() {
@@ -187,7 +206,7 @@ impl NewWayArgs {
             way.passphrase = Some(secrets::new_passphrase(self.allow_weak_passphrase)?);
         }
         way.allow_expensive_kdf = context.secrets.allow_expensive_kdf;
-        Ok(NewWay { new: New::Locked(Box::new(way)), keep })
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep, files })
     }
 
     fn recovery_code(&self, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -207,7 +226,8 @@ impl NewWayArgs {
             }
         };
         let way = Way { recovery_code: Some(code), ..Way::default() };
-        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep] })
+        let files = self.recovery_code_out.iter().cloned().collect();
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep], files })
     }
 
     fn deal(&self, threshold: u8, count: u8, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
@@ -215,12 +235,20 @@ impl NewWayArgs {
         let (secret, cards) =
             Card::deal(threshold, count).map_err(|error| Failure::usage(error.to_string()))?;
         let set = cards.first().map(Card::set).unwrap_or_default();
-        std::fs::create_dir_all(folder).map_err(|error| Failure::io(shown(folder), &error))?;
+        // Whoever looks into it reads them all.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| Failure::io(shown(folder), &error))?;
+        let mut files = Vec::new();
         for card in &cards {
             let file = |ending: &str| folder.join(format!("card-{}-of-{count}.{ending}", card.index()));
             secrets::write_new(&file("txt"), card_page(card, fingerprint).as_bytes())?;
+            files.push(file("txt"));
             if let Some(qr) = Qr::new(&card.encode()) {
                 secrets::write_new(&file("svg"), qr.svg().as_bytes())?;
+                files.push(file("svg"));
             }
         }
         let keep = format!(
@@ -229,7 +257,8 @@ impl NewWayArgs {
             shown(folder)
         );
         let cards = Some(CardSet { set, threshold, count, secret });
-        Ok(NewWay { new: New::Locked(Box::new(Way { cards, ..Way::default() })), keep: vec![keep] })
+        let way = Way { cards, ..Way::default() };
+        Ok(NewWay { new: New::Locked(Box::new(way)), keep: vec![keep], files })
     }
 }
 
@@ -270,15 +299,28 @@ impl NewWay {
         Ok(Locked { role, keys, lock })
     }
 
-    /// Opens the vault with what its holder has by now, to know that it does. An outside recipient's key is
-    /// his own and can't be tried.
+    /// Says with an error that ended the change what becomes of what was made for it.
+    #[must_use]
+    pub fn unused(ways: &[&Self], error: Error, what_opens: &str) -> Failure {
+        let files: Vec<String> = ways.iter().flat_map(|way| &way.files).map(|file| shown(file)).collect();
+        let mut now = format!("{what_opens}, and what was made now opens nothing");
+        if !files.is_empty() {
+            now.push_str(&format!(": delete {}", files.join(", ")));
+        }
+        let failure = Failure::from(error);
+        let hint = failure.hint.as_deref().map_or_else(|| now.clone(), |hint| format!("{now}; {hint}"));
+        failure.hint(hint)
+    }
+
+    /// Opens the vault with what its holder has by now, to know that it does. Nothing for an outside recipient,
+    /// whose key is his own and can't be tried.
     ///
     /// # Errors
     /// As [`LockedVault::unlock`].
-    pub fn check(&self, vault: LockedVault) -> Result<(), Error> {
+    pub fn open(&self, vault: LockedVault) -> Result<Option<Vault>, Error> {
         match &self.new {
-            New::Recipient(_) => Ok(()),
-            New::Locked(way) => vault.unlock(way).map(drop),
+            New::Recipient(_) => Ok(None),
+            New::Locked(way) => vault.unlock(way).map(Some),
         }
     }
 }
@@ -302,6 +344,14 @@ impl Locked {
     pub fn draft(&self) -> DraftSlot {
         DraftSlot { role: self.role, keys: self.keys.duplicate(), lock: self.lock.clone() }
     }
+}
+
+/// As much of a recipient, which has 1,959 characters, as tells it from others.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 24;
+    let shown: String = text.chars().take(SHOWN).collect();
+    let rest = if text.chars().nth(SHOWN).is_some() { "..." } else { "" };
+    format!("{}{rest}", printable(shown.as_bytes()))
 }
 
 fn parse_cards(text: &str) -> Result<(u8, u8), String> {

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
@@ -333,15 +334,15 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
             Some((id, _)) => draft.replace_slot(id, code_slot.draft()),
         }
     });
-    changed.map_err(|error| {
-        let failure = Failure::from(error);
-        let now = "what you used still opens the vault, and what was made now opens nothing";
-        let hint = failure.hint.as_deref().map_or_else(|| now.to_owned(), |hint| format!("{now}; {hint}"));
-        failure.hint(hint)
-    })?;
-    for way in [&person, &code] {
+    changed
+        .map_err(|error| NewWay::unused(&[&person, &code], error, "what you used still opens the vault"))?;
+    for way in [&code, &person] {
         let vouched = Some(vault.log().head().into());
-        way.check(LockedVault::load_from(context.store()?, Some(&fingerprint), vouched)?)?;
+        let opened = way.open(LockedVault::load_from(context.store()?, Some(&fingerprint), vouched)?)?;
+        // What was used is no way in any more, and signs no entry of the log: from here on the new one does.
+        if let (Some(opened), Some(_)) = (opened, retires) {
+            *vault = opened;
+        }
     }
     drop(spinner);
     finish(context, vault);
@@ -399,14 +400,18 @@ impl Made {
             ))?;
         }
         if self.older_codes > 0 {
-            context.line(&format!(
-                "{} from before still {}: `strongroom slot list`, and `slot remove` for what you no longer have",
-                super::status::count(self.older_codes, "recovery code or set of cards"),
-                if self.older_codes == 1 { "opens it" } else { "open it" },
-            ))?;
+            context.line(&older_codes(self.older_codes))?;
         }
         Ok(())
     }
+}
+
+fn older_codes(number: usize) -> String {
+    let still = match number {
+        1 => "1 recovery code or set of cards from before still opens it".to_owned(),
+        _ => format!("{number} recovery codes or sets of cards from before still open it"),
+    };
+    format!("{still}: `strongroom slot list`, and `slot remove` for what you no longer have")
 }
 
 /// Restores as the options say, or what a person says yes to. None if nothing was to be restored.
@@ -431,7 +436,8 @@ fn restore(
 
 fn ask_restore(of: &Found, newest: &Newest, target: &Path) -> Result<bool, Failure> {
     let name = if of.name.is_empty() { &newest.host } else { &of.name };
-    let question = format!("Restore the newest snapshot of {name} into {} now?", shown(target));
+    let time = render::local_time(newest.time);
+    let question = format!("Restore the newest snapshot of {name}, of {time}, into {} now?", shown(target));
     terminal::ask_yes(&question)
 }
 
@@ -456,6 +462,12 @@ fn next(context: &Context, is_restored: bool) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn older_codes_are_counted_in_words_that_fit() {
+        assert!(older_codes(1).starts_with("1 recovery code or set of cards from before still opens it: "));
+        assert!(older_codes(2).starts_with("2 recovery codes or sets of cards from before still open it: "));
+    }
 
     #[test]
     fn a_label_that_is_taken_gets_the_first_free_number() {

@@ -156,10 +156,13 @@ fn card_sheet(card: &Card, role: Role) -> Zeroizing<String> {
 /// A secret as text and as a picture, in one piece that leaves nothing behind.
 fn secret(title: &str, says: &str, secret: &str) -> Zeroizing<String> {
     let picture = Qr::new(secret).map(|qr| qr.svg()).unwrap_or_default();
-    let head =
-        format!("<h2>{}</h2>\n<p>{}</p>\n<p class=\"secret\">", html::escape(title), html::escape(says));
+    let head = format!(
+        "<h2>{}</h2>\n<p>{}</p>\n<div class=\"key\">\n<div class=\"qr\">",
+        html::escape(title),
+        html::escape(says)
+    );
     // Digits, capitals, dashes and a colon: nothing to escape.
-    let parts = [&head, secret, "</p>\n<div class=\"qr\">", &picture, "</div>\n"];
+    let parts = [&head, &*picture, "</div>\n<p class=\"secret\">", secret, "</p>\n</div>\n"];
     let mut sheet = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
     for part in parts {
         sheet.push_str(part);
@@ -172,7 +175,7 @@ impl Vault {
         let newest = match &self.newest {
             None => "no snapshot yet".to_owned(),
             Some((receipt, time)) => {
-                format!("<code>{receipt}</code><br>of {}", render::local_time(*time))
+                format!("<code>{receipt}</code><br>of {}", render::zoned_time(*time))
             }
         };
         format!(
@@ -182,7 +185,7 @@ impl Vault {
             html::escape(&self.place),
             text::fingerprint_words(&self.fingerprint),
             text::fingerprint_base32(&self.fingerprint),
-            render::local_time(context.now),
+            render::zoned_time(context.now),
         )
     }
 
@@ -207,34 +210,37 @@ impl Vault {
         };
         let receipt = match &self.newest {
             None => String::new(),
-            Some((receipt, _)) => format!(
-                "<li>Is it the newest state? <code>strongroom --vault VAULT verify --public --fingerprint {base32} \
-                 --expect {receipt}</code> finds out whether anything is missing or was put back to an older \
-                 state. A later receipt, printed by each backup, is better.</li>\n"
+            Some(_) => format!(
+                "<li>Is it the newest state? With the receipt above, or better a later one, as each backup prints it, \
+                 in the place of RECEIPT, this finds out whether anything is missing or was put back to an older \
+                 state:{}</li>\n",
+                html::command(&format!(
+                    "strongroom --vault VAULT verify --public --fingerprint {base32} --expect RECEIPT"
+                ))
             ),
         };
         let is_reader = matches!(key, Key::Code(_, Role::Reader) | Key::Cards(_, Role::Reader));
         let last = if is_reader {
-            format!(
-                "<li>Get everything back: <code>strongroom --vault VAULT --fingerprint {base32}{option} restore \
-                 latest --target Restored</code></li>\n"
-            )
+            let command = format!(
+                "strongroom --vault VAULT --fingerprint {base32}{option} restore latest --target Restored"
+            );
+            format!("<li>Get everything back:{}</li>\n", html::command(&command))
         } else {
+            let command = format!("strongroom --vault VAULT --fingerprint {base32}{option} recover");
             format!(
-                "<li>Get everything back: <code>strongroom --vault VAULT --fingerprint {base32}{option} recover\
-                 </code> lists what every machine backed up, gives you a new way in and a new recovery code, and \
-                 offers to restore. What stands on this page opens nothing from then on: destroy it, and print a \
-                 new one.</li>\n"
+                "<li>Get everything back:{}It lists what every machine backed up, gives you a new way in and a new \
+                 recovery code, and offers to restore. What stands on this page opens nothing from then on: destroy \
+                 it, and print a new one.</li>\n",
+                html::command(&command)
             )
         };
         format!(
             "<h2>What to do</h2>\n<ol>\n\
              <li>Take any computer with Linux that you trust, and install the program strongroom on it.</li>\n\
-             <li>Attach the storage that holds the vault. Below, put its folder in the place of VAULT; it was \
-             <code>{}</code>.</li>\n\
-             <li>Is it the right one? <code>strongroom --vault VAULT inspect</code> prints twelve words. They must \
-             be those above.</li>\n{receipt}<li>{bring}</li>\n{last}</ol>\n",
-            html::escape(&self.place),
+             <li>Attach the storage that holds the vault. Below, put its folder in the place of VAULT.</li>\n\
+             <li>Is it the right one? This prints twelve words, which must be those above:{}</li>\n\
+             {receipt}<li>{bring}</li>\n{last}</ol>\n",
+            html::command("strongroom --vault VAULT inspect"),
         )
     }
 }

@@ -65,6 +65,16 @@ pub fn local_time(nanoseconds: u64) -> String {
     local_seconds(split(nanoseconds).0)
 }
 
+/// The same with its distance from UTC, for what is read elsewhere or later.
+#[must_use]
+pub fn zoned_time(nanoseconds: u64) -> String {
+    let seconds = split(nanoseconds).0;
+    timestamp(seconds, 0).map_or_else(
+        || format!("@{seconds}"),
+        |time| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+    )
+}
+
 /// An instant, from seconds since 1970 UTC, in the zone of this machine.
 #[must_use]
 pub fn local_seconds(seconds: i64) -> String {

@@ -15,7 +15,6 @@ use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::slot::finish;
 use crate::cli::status::count;
-use crate::id::DeviceId;
 use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Options;
@@ -156,7 +155,7 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
     if context.output.json {
         context.json(&message(vault, &summary, statement.as_deref()))?;
     }
-    let Summary { done, left, kept, ended } = summary;
+    let Summary { done, left, kept, behind, ended } = summary;
     let amount = |amount: reencrypt::Amount| {
         let objects = usize::try_from(amount.objects).unwrap_or(usize::MAX);
         format!("{} ({})", count(objects, "object"), render::size(amount.bytes))
@@ -179,15 +178,10 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
         Ended::Complete { .. } if kept > 0 => Ok(Exit::RotationIncomplete),
         Ended::Complete { dropped: Some(epoch) } => {
             text(format!(
-                "No object here is readable with keys of epoch {epoch} or before; copies elsewhere are"
+                "No object that was here is readable with keys of epoch {epoch} or before; copies elsewhere are"
             ))?;
-            let behind = devices_behind(vault);
             if behind > 0 {
-                context.note(&format!(
-                    "note: {} not backed up since the keys changed: a backup that was under way then may still \
-                     add objects under older keys; run `strongroom reencrypt` again after the next one",
-                    if behind == 1 { "1 device has".to_owned() } else { format!("{behind} devices have") }
-                ));
+                context.note(&note_behind(behind));
             }
             if let Some(path) = statement {
                 text(format!(
@@ -214,22 +208,21 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
     }
 }
 
-/// How many devices have no snapshot under the newest epoch yet: one of them may be at work under an older.
-fn devices_behind(vault: &Vault) -> usize {
-    let newest = vault.log().keys().newest;
-    let enrolled = vault.log().devices().iter().filter(|(_, known)| known.revoked.is_none());
-    let is_behind = |device: DeviceId| {
-        let history = vault.locked().history(device).ok();
-        let last = history.as_ref().and_then(|history| history.snapshots().last());
-        last.is_none_or(|snapshot| snapshot.header.epoch < newest)
-    };
-    enrolled.filter(|(device, _)| is_behind(**device)).count()
+fn note_behind(behind: usize) -> String {
+    format!(
+        "note: {} not backed up since the keys changed: a backup that was under way then may still add objects \
+         under older keys, so nothing is stated and signed yet. Run `strongroom reencrypt` again after the next \
+         one; shut out what makes none any more: `strongroom device revoke`",
+        if behind == 1 { "1 device has".to_owned() } else { format!("{behind} devices have") }
+    )
 }
 
-/// Keeps a signed statement beside what this machine remembers of the vault, if there is something to state.
-/// A machine that can't keep it loses nothing: the next run states it anew.
+/// Keeps a signed statement beside what this machine remembers of the vault, if there is something to state and
+/// no device can be about to make it untrue. A machine that can't keep it loses nothing: the next run states it
+/// anew.
 fn write_statement(context: &Context, vault: &Vault, summary: &Summary) -> Result<Option<String>, Failure> {
-    let (Ended::Complete { dropped: Some(epoch) }, 0) = (&summary.ended, summary.kept) else {
+    let (Ended::Complete { dropped: Some(epoch) }, 0, 0) = (&summary.ended, summary.kept, summary.behind)
+    else {
         return Ok(None);
     };
     let text = vault.state_older_keys_gone(context.now)?;
@@ -255,6 +248,7 @@ fn message(vault: &Vault, summary: &Summary, statement: Option<&str>) -> serde_j
         "objects_left": summary.left.objects,
         "bytes_left": summary.left.bytes,
         "objects_kept_by_store": summary.kept,
+        "devices_behind": summary.behind,
         "oldest_epoch": keys.oldest.0,
         "newest_epoch": keys.newest.0,
         "statement": statement,

@@ -367,7 +367,7 @@ pub fn read_recovery_code(path: &Path) -> Result<Secret<20>, Failure> {
 /// Reads the secret that the cards in files share; nothing if no file is given.
 ///
 /// # Errors
-/// As [`read_each_card`]; [`Exit::Usage`] if they are of different sets; [`Exit::WrongKey`] if they are too
+/// As [`read_each_card`]; [`Exit::Usage`] if one is there twice; [`Exit::WrongKey`] if they are of different sets or too
 /// few.
 pub fn read_cards(files: &[PathBuf]) -> Result<Option<CardSet>, Failure> {
     let cards = read_each_card(files)?;
@@ -403,7 +403,16 @@ pub fn read_each_card(files: &[PathBuf]) -> Result<Vec<Card>, Failure> {
 /// # Errors
 /// [`Exit::Usage`] naming where it came from.
 pub fn read_card(text: &str, from: &str) -> Result<Card, Failure> {
-    Card::decode(text.trim()).map_err(|error| Failure::usage(format!("{from}: {error}")))
+    Card::decode(text.trim()).map_err(|error| {
+        let failure = Failure::usage(format!("{from}: {error}"));
+        match error {
+            card::Error::Newer => failure,
+            _ => failure.hint(
+                "compare it with the paper letter by letter, and with its QR code; any other cards of the set do as \
+                 well, if they are enough",
+            ),
+        }
+    })
 }
 
 /// The secret that cards have together.
@@ -412,10 +421,10 @@ pub fn read_card(text: &str, from: &str) -> Result<Card, Failure> {
 /// As [`read_cards`].
 pub fn join_cards(cards: &[Card]) -> Result<CardSet, Failure> {
     let secret = card::join_cards(cards).map_err(|error| {
-        let exit = if matches!(error, card::Error::Shares(shamir::Error::TooFew { .. })) {
-            Exit::WrongKey
-        } else {
-            Exit::Usage
+        // One card that is given twice is a slip; all else is good cards that aren't the key.
+        let exit = match error {
+            card::Error::Shares(shamir::Error::Twice(_)) => Exit::Usage,
+            _ => Exit::WrongKey,
         };
         Failure::new(exit, error.to_string()).hint("give enough cards of one set, each with --card-file")
     })?;
@@ -484,7 +493,8 @@ pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) 
     let code = text::encode_recovery_code(code);
     let parts = [
         "strongroom recovery code\n\n\
-         Whoever has this code can open the vault named below and read all backups in it.\n\
+         Whoever has this code can open the vault named below and read all backups in it,\n\
+         and, if it is an owner's code, change who else can and what is kept.\n\
          Print this page or copy it by hand, keep it apart from the machine and from the\n\
          vault, and then delete this file.\n\n\
          vault:        ",
@@ -495,8 +505,11 @@ pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) 
         &base32,
         "\n\nrecovery code:\n\n    ",
         &code,
-        "\n\nTo restore, type the code into a file of its own, which only you can read, and run:\n\n    \
-         strongroom --vault VAULT --recovery-code-file FILE restore latest --target FOLDER\n",
+        "\n\nTo get everything back, type the code into a file of its own, which only you can read,\n\
+         and run:\n\n    \
+         strongroom --vault VAULT --recovery-code-file FILE recover\n\n\
+         It lists what there is, offers to restore it, and with an owner's code makes a new one:\n\
+         then this one opens nothing any more.\n",
     ];
     // With its whole room from the start, so that the code is not left behind when it grows.
     let mut page = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));

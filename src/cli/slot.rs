@@ -8,12 +8,14 @@ use serde_json::json;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
 use crate::cli::open::clock;
 use crate::cli::open::wait_for_others;
 use crate::cli::sealed;
+use crate::cli::terminal;
 use crate::id::SlotId;
 use crate::task::seal;
 use crate::vault::Vault;
@@ -142,7 +144,9 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
-    let mut vault = context.unlock_owner("slot add", &args.label)?;
+    let as_owner = if matches!(args.role, RoleArg::Owner) { " --role owner" } else { "" };
+    let about = format!("{}{as_owner}{}", args.label, args.new.words());
+    let mut vault = context.unlock_owner("slot add", &about)?;
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
         return Err(Error::LabelTaken { label: args.label.clone() }.into());
@@ -153,8 +157,11 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     };
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
-    let slot = new.slot(&fingerprint, role, &args.label)?;
-    vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
+    let unused = |error| NewWay::unused(&[&new], error, "nothing was changed");
+    let slot = new.slot(&fingerprint, role, &args.label).map_err(unused)?;
+    vault
+        .change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))
+        .map_err(unused)?;
     let label = one_line(&args.label);
     let kind = slot.kind();
     conclude(context, &vault)?;
@@ -179,6 +186,9 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
     conclude(context, &vault)?;
     told(context, "slot_removed", &label, role, kind, &[])?;
+    if role == Role::Owner {
+        warn_if_only_codes_are_left(context, &vault);
+    }
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
         context
@@ -199,18 +209,41 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// A code or cards are for the day when all else is gone. An owner who is left with nothing else should know
+/// before he needs it.
+fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
+    let mut owners = vault.slots().slots.iter().filter(|slot| slot.role == Role::Owner);
+    if owners.all(|slot| matches!(slot.lock, Lock::RecoveryCode(_) | Lock::Cards { .. })) {
+        context.warn(
+            "nothing but a recovery code or cards opens the vault with an owner's powers now: add a way in for every \
+             day with `strongroom slot add NAME --role owner`, given the code with --recovery-code-file",
+        );
+    }
+}
+
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("slot passwd", args.label.as_deref().unwrap_or_default())?;
+    let about = format!("{}{}", args.label.as_deref().unwrap_or_default(), args.new.words());
+    let mut vault = context.unlock_owner("slot passwd", about.trim_start())?;
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
     };
     let (id, role, old_kind, label) = find(&vault, &wanted)?;
+    if args.label.is_none() && terminal::is_there() {
+        // The one that was opened may be somebody else's, or the code from the safe.
+        terminal::tell(&format!(
+            "This gives {}, the slot that you opened, another secret.",
+            one_line(&label)
+        ));
+    }
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
-    let slot = new.slot(&fingerprint, role, &label)?;
+    let unused = |error| NewWay::unused(&[&new], error, "the old one still opens the vault");
+    let slot = new.slot(&fingerprint, role, &label).map_err(unused)?;
     let is_sealed_anew = renew_file_keys(context, &mut vault)?;
-    vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
+    vault
+        .change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))
+        .map_err(unused)?;
     conclude(context, &vault)?;
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
     if is_sealed_anew && !context.output.json {

@@ -20,7 +20,10 @@ use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;
 use crate::cli::status::count;
+use crate::id::Epoch;
 use crate::task;
+use crate::task::reencrypt;
+use crate::task::reencrypt::Exposed;
 use crate::task::verify;
 use crate::task::verify::Change;
 use crate::task::verify::Class;
@@ -73,7 +76,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "RECEIPT", value_parser = parse_receipt)]
     expect: Vec<Receipt>,
 
-    /// A statement that a re-encryption has signed: does it hold for this vault?
+    /// A statement that a re-encryption has signed: does it hold for this vault, and is it so now?
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against_source", "read_all", "read_data_subset"])]
     statement: Option<PathBuf>,
 
@@ -109,20 +112,29 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
     show(context, &report, &read)
 }
 
-/// Holds a signed statement against the vault; takes no key.
+/// Holds a signed statement against the vault's log, and against what is stored by now; takes no key.
 fn check_statement(context: &Context, file: &Path) -> Result<Exit, Failure> {
     let (locked, _) = context.locked()?;
     let shown = printable(file.as_os_str().as_bytes());
     let text = std::fs::read_to_string(file).map_err(|error| Failure::io(shown.clone(), &error))?;
     let statement = Statement::check(&text, locked.log())
         .map_err(|refused| Failure::new(Exit::Damaged, format!("{shown}: {refused}")).hint(STATEMENT_HINT))?;
+    let bars = context.watched_bars();
+    let found = reencrypt::exposed(&locked, statement.epoch, &bars);
+    bars.clear();
+    let found = found.map_err(ended)?;
+    let holds = found.old.objects == 0 && found.unread == 0;
     if context.output.json {
         context.json(&json!({
             "message_type": "statement",
             "schema": 1,
-            "holds": true,
+            "holds": holds,
             "epoch": statement.epoch.0,
             "time": render::rfc3339(statement.time),
+            "objects": found.all.objects,
+            "objects_older": found.old.objects,
+            "bytes_older": found.old.bytes,
+            "objects_unread": found.unread,
         }))?;
     } else {
         context.line(&format!(
@@ -131,7 +143,31 @@ fn check_statement(context: &Context, file: &Path) -> Result<Exit, Failure> {
             statement.epoch
         ))?;
     }
+    if !holds {
+        return Err(untrue_by_now(&found, statement.epoch));
+    }
+    if !context.output.json {
+        context
+            .line(&format!("None of the {} that are here now is", counted(found.all.objects, "object")))?;
+    }
     Ok(Exit::Done)
+}
+
+/// What a statement says and is not so, or can't be told.
+fn untrue_by_now(found: &Exposed, epoch: Epoch) -> Failure {
+    if found.old.objects == 0 {
+        let what = format!("{} here can't be told to be of a later epoch", counted(found.unread, "object"));
+        return Failure::new(Exit::Damaged, what).hint("`strongroom verify --read-all` says what is damaged");
+    }
+    let what = format!(
+        "{} ({}) that keys of epoch {epoch} or before open: here now, whatever was here then",
+        counted(found.old.objects, "object"),
+        render::size(found.old.bytes)
+    );
+    Failure::new(Exit::RotationIncomplete, what).hint(
+        "a backup that was under way as the keys changed leaves such objects, and so can a thief with a machine's \
+         old key: an owner's `strongroom reencrypt` ends it, and states it anew",
+    )
 }
 
 fn check(context: &Context, args: &VerifyArgs, read: &ReadData) -> Result<Report, Failure> {
@@ -228,7 +264,8 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
     }
     let past = report.ignored.saturating_sub(report.invalid.len() as u64);
     if past > 0 {
-        context.note(&format!("{} of revoked devices count for nothing", counted(past, "snapshot")));
+        let count = if past == 1 { "counts" } else { "count" };
+        context.note(&format!("{} of revoked devices {count} for nothing", counted(past, "snapshot")));
     }
     context.line(&last_line(report, read))?;
     match report.class() {

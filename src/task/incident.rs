@@ -12,9 +12,12 @@ use crate::task::error::Error;
 use crate::task::reencrypt::Amount;
 use crate::vault::Vault;
 use crate::vault::error;
+use crate::vault::header::Snapshot;
+use crate::vault::history::History;
 use crate::vault::record::Head;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
+use crate::vault::witness::Whole;
 
 /// What a theft exposes, and what was done about it.
 pub struct Exposure {
@@ -56,10 +59,14 @@ pub struct StolenDevice {
     pub snapshots: u64,
     /// When the newest of them was made, by its own clock.
     pub newest: Option<u64>,
-    /// Those from the first one after the theft on.
+    /// Those from the first one on that says it was made after the theft, and all that will count no more.
     pub suspects: Vec<Suspect>,
-    /// Whether those go on counting.
-    pub keeps_suspects: bool,
+    /// Whether one that was made after a suspect claims a time before the theft: so its clock is no witness.
+    pub is_clock_off: bool,
+    /// What makes its chain unreadable beyond a place, such as a second snapshot where one was.
+    pub hindrance: Option<String>,
+    /// What stands beyond that place and can't count: each one's place and the first 8 bytes of its id.
+    pub beyond: Vec<(u64, [u8; 8])>,
     /// The last that counts once it is shut out.
     pub last: Option<Head>,
     /// Whether it is shut out at this place already.
@@ -74,6 +81,10 @@ pub struct Suspect {
     pub id: SnapshotId,
     /// When it was made, by its machine's clock.
     pub time: u64,
+    /// Whether a record that an owner made before the theft, by the owner's clock, knows it.
+    pub is_known_from_before: bool,
+    /// Whether it goes on counting.
+    pub counts: bool,
 }
 
 /// A way in that was stolen.
@@ -150,19 +161,33 @@ pub enum Resealed {
     },
     /// It ended with an error.
     Stopped(String),
+    /// It was not begun, as no new keys could be made: the stolen machine is shut out and that is all.
+    NoKeys(String),
+}
+
+/// Shutting out what was stolen ended with an error.
+pub struct Halted {
+    /// Whether the stolen thing is shut out all the same.
+    pub is_shut_out: bool,
+    /// Why no new keys were made.
+    pub error: error::Error,
 }
 
 impl Exposure {
-    /// What the theft of a machine exposes. With `keeps_suspects`, its snapshots from after `since` go on
-    /// counting.
+    /// What the theft of a machine exposes.
+    ///
+    /// `last` is the last of its snapshots that counts once it is shut out, 0 for none. Without it all go on
+    /// counting: their times are the machine's own, and no clock may cost a good snapshot. If the
+    /// chain can't be read to its end, those up to the last whole place do.
     ///
     /// # Errors
-    /// [`Error::Vault`] if it is no device, or its chain doesn't verify; [`error::Error::NotOwner`].
+    /// [`Error::Vault`] if it is no device, or it was revoked and its chain doesn't verify;
+    /// [`error::Error::NotOwner`]; [`Error::Refused`] if it has no snapshot of that number.
     pub fn of_device(
         vault: &Vault,
         device: DeviceId,
         since: Option<u64>,
-        keeps_suspects: bool,
+        last: Option<u64>,
         now: u64,
     ) -> Result<Self, Error> {
         vault.admin()?;
@@ -170,35 +195,23 @@ impl Exposure {
         let Some(known) = vault.log().devices().get(&device) else {
             return Err(error::Error::NoSuchLabel { label: device.to_string() }.into());
         };
-        let history = vault.locked().history(device)?;
+        let Whole { history, hindrance, beyond } = vault.locked().whole_history(device)?;
         let snapshots = history.snapshots();
-        // Whatever follows the first one after the theft was made after it too, whatever time it claims.
-        let is_after = |time: u64| since.is_some_and(|since| time >= since);
-        let from = snapshots.iter().position(|snapshot| is_after(snapshot.header.time));
-        let suspects: Vec<Suspect> = snapshots
-            .iter()
-            .skip(from.unwrap_or(snapshots.len()))
-            .map(|snapshot| Suspect {
-                seq: snapshot.header.seq,
-                id: snapshot.id(),
-                time: snapshot.header.time,
-            })
-            .collect();
-        let last = match suspects.first() {
-            Some(first) if !keeps_suspects => history.at(first.seq - 1),
-            _ => history.head(),
-        };
-        let stolen = StolenDevice {
+        let last = last_that_counts(&history, last)?;
+        let mut stolen = StolenDevice {
             device,
             name,
             added: known.added,
             snapshots: snapshots.len() as u64,
             newest: snapshots.last().map(|snapshot| snapshot.header.time),
-            suspects,
-            keeps_suspects,
+            suspects: Vec::new(),
+            is_clock_off: false,
+            hindrance: hindrance.map(|error| error.to_string()),
+            beyond,
             last,
-            is_shut_out: known.revoked.is_some_and(|at| at.seq == last.map_or(0, |head| head.seq)),
+            is_shut_out: known.revoked.is_some_and(|at| at.seq == seq_of(last)),
         };
+        stolen.suspect(vault, snapshots, since)?;
         Ok(Self::of(vault, Stolen::Device(stolen), since, now))
     }
 
@@ -256,23 +269,82 @@ impl Exposure {
     ///
     /// # Errors
     /// As [`Vault::revoke_device`] and [`Vault::change_keys`].
-    pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, error::Error> {
-        let mut slot = None;
-        match &self.stolen {
-            Stolen::Device(stolen) if stolen.is_shut_out => {}
+    pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, Halted> {
+        let slot = match &self.stolen {
+            Stolen::Slot(stolen) => Some(stolen.id),
             Stolen::Device(stolen) => {
-                vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
+                self.revoke(stolen, vault, wait).map_err(|error| Halted { is_shut_out: false, error })?;
+                None
             }
-            Stolen::Slot(stolen) => slot = Some(stolen.id),
-        }
-        vault.change_keys(self.now, wait, &|draft| {
+        };
+        let changed = vault.change_keys(self.now, wait, &|draft| {
             if let Some(id) = slot {
                 draft.remove_slot(id)?;
             }
             draft.start_epoch();
             Ok(())
-        })?;
-        Ok(vault.log().keys().newest)
+        });
+        match changed {
+            Ok(_) => Ok(vault.log().keys().newest),
+            Err(error) => Err(Halted { is_shut_out: slot.is_none(), error }),
+        }
+    }
+
+    fn revoke(
+        &self,
+        stolen: &StolenDevice,
+        vault: &mut Vault,
+        wait: &dyn Fn(u32),
+    ) -> Result<(), error::Error> {
+        if !stolen.is_shut_out {
+            vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
+        }
+        Ok(())
+    }
+}
+
+/// The header that a revocation is to name.
+fn last_that_counts(history: &History, wanted: Option<u64>) -> Result<Option<Head>, Error> {
+    match wanted {
+        None => Ok(history.head()),
+        Some(0) => Ok(None),
+        Some(seq) => history.at(seq).map(Some).ok_or_else(|| Error::Refused {
+            what: format!("device {} has no snapshot number {seq}", history.device().short()),
+        }),
+    }
+}
+
+fn seq_of(head: Option<Head>) -> u64 {
+    head.map_or(0, |head| head.seq)
+}
+
+impl StolenDevice {
+    /// Finds what a thief may have made. Whatever follows the first one after the theft was made after it
+    /// too, whatever time it claims; but that first one's time is no more than a claim either.
+    fn suspect(&mut self, vault: &Vault, snapshots: &[Snapshot], since: Option<u64>) -> Result<(), Error> {
+        let last = seq_of(self.last);
+        let is_after = |snapshot: &Snapshot| since.is_some_and(|since| snapshot.header.time >= since);
+        let first = snapshots.iter().position(is_after).unwrap_or(snapshots.len());
+        self.is_clock_off =
+            since.is_some_and(|since| snapshots.iter().skip(first).any(|later| later.header.time < since));
+        let known = match since {
+            Some(since) => seq_of(vault.locked().known_before(self.device, since)?),
+            None => 0,
+        };
+        let is_told = |(at, snapshot): &(usize, &Snapshot)| *at >= first || snapshot.header.seq > last;
+        self.suspects = snapshots
+            .iter()
+            .enumerate()
+            .filter(is_told)
+            .map(|(_, snapshot)| Suspect {
+                seq: snapshot.header.seq,
+                id: snapshot.id(),
+                time: snapshot.header.time,
+                is_known_from_before: snapshot.header.seq <= known,
+                counts: snapshot.header.seq <= last,
+            })
+            .collect();
+        Ok(())
     }
 }
 

@@ -84,6 +84,9 @@ pub struct Summary {
     pub left: Amount,
     /// Objects under older epochs, and older tables and rings, that the store refused to remove.
     pub kept: u64,
+    /// How many devices had no snapshot under the newest epoch when this last looked. One that is at work
+    /// under an older one may still put objects that the older keys open.
+    pub behind: usize,
     /// How it ended.
     pub ended: Ended,
 }
@@ -107,6 +110,8 @@ pub struct Survey {
     pub all: Amount,
     /// What of it is under an older epoch than the newest.
     pub left: Amount,
+    /// How many devices that may add have no snapshot under the newest epoch.
+    pub behind: usize,
     /// What could not be looked at.
     pub problems: Vec<error::Error>,
 }
@@ -135,6 +140,8 @@ pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Er
             survey.problems.push(error);
         }
         survey.heads.extend(history.head());
+        let is_behind = history.snapshots().last().is_none_or(|snapshot| snapshot.header.epoch < newest);
+        survey.behind += usize::from(is_behind && vault.log().devices()[device].revoked.is_none());
         let mut objects: BTreeMap<Digest, Old> = BTreeMap::new();
         for object in history.must_exist(vault.log()) {
             let old = Old { device: *device, object, listed: Vec::new() };
@@ -171,6 +178,46 @@ pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Er
     Ok(survey)
 }
 
+/// What the store holds that keys of some epochs open, whether anything names it or not.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Exposed {
+    /// Objects of those epochs.
+    pub old: Amount,
+    /// All that were looked at.
+    pub all: Amount,
+    /// How many of these don't say which epoch they are of.
+    pub unread: u64,
+}
+
+/// Looks at every pack, index and body of every device that is stored, strays too, for those that keys of
+/// `epoch` or before open; takes no key.
+///
+/// # Errors
+/// [`Error::Vault`] if the store can't be listed or read; [`Error::Interrupted`].
+pub fn exposed(vault: &LockedVault, epoch: Epoch, observer: &dyn Observer) -> Result<Exposed, Error> {
+    observer.event(&Event::Phase(Phase::Counting));
+    let stored = vault.all_stored()?;
+    let looked: Vec<Option<Result<Epoch, error::Error>>> = stored
+        .par_iter()
+        .map(|(device, name, _)| {
+            (!observer.interrupted()).then(|| vault.sealed_under(*device, *name).map(|(epoch, _)| epoch))
+        })
+        .collect();
+    let mut exposed = Exposed::default();
+    for ((_, _, bytes), of) in stored.into_iter().zip(looked) {
+        match of.ok_or(Error::Interrupted)? {
+            Ok(of) if of <= epoch => exposed.old.add(bytes),
+            Ok(_) => {}
+            // It went while this looked.
+            Err(error::Error::Missing { .. }) => continue,
+            Err(error @ error::Error::Store(_)) => return Err(error.into()),
+            Err(_) => exposed.unread += 1,
+        }
+        exposed.all.add(bytes);
+    }
+    Ok(exposed)
+}
+
 /// Seals everything under older epochs anew, and gives up those epochs' secrets when nothing is left.
 ///
 /// # Errors
@@ -205,19 +252,19 @@ pub fn reencrypt(
             vault.store().clear_leftovers(now).map_err(error::Error::from)?;
             let dropped = newest.0.checked_sub(1).filter(|epoch| *epoch > 0).map(Epoch);
             let ended = Ended::Complete { dropped };
-            return Ok(Summary { done, left: Amount::default(), kept, ended });
+            return Ok(Summary { done, left: Amount::default(), kept, behind: found.behind, ended });
         }
         let before = done;
-        let left = found.left;
+        let (left, behind) = (found.left, found.behind);
         let ended = pass(vault, found, &mut done, &mut kept, options, observer)?;
         let left = Amount {
             objects: left.objects - (done.objects - before.objects),
             bytes: left.bytes - (done.bytes - before.bytes),
         };
         match ended {
-            Some(ended @ Ended::OutOfTime) => return Ok(Summary { done, left, kept, ended }),
+            Some(ended @ Ended::OutOfTime) => return Ok(Summary { done, left, kept, behind, ended }),
             // Another owner's run may have taken the objects in hand: as long as it goes on, so do we.
-            Some(ended) if done == before => return Ok(Summary { done, left, kept, ended }),
+            Some(ended) if done == before => return Ok(Summary { done, left, kept, behind, ended }),
             _ => {}
         }
     }

@@ -4,6 +4,9 @@
 //! what was about to be done. What came of a change stands in the authority log. Each entry names the one
 //! before it in its slot, so that none can be taken out of the middle unseen. Two machines may use one slot
 //! at the same moment: then two entries stand at one place, both after one that is there.
+//!
+//! Each change of the authority draws every slot's log key anew, so that an owner who is none any more signs in
+//! nobody's name. A slot's log goes on under the new key after what stands there.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -31,6 +34,7 @@ use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealer;
 use crate::vault::Vault;
+use crate::vault::authority::LogHead;
 use crate::vault::authority::damaged;
 use crate::vault::error::Error;
 use crate::vault::fetch;
@@ -38,6 +42,7 @@ use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::record;
 use crate::vault::ring::AdminRing;
+use crate::vault::ring::FormerSlot;
 
 const MAGIC: &[u8; 8] = b"SRUSER\x01\x00";
 /// Magic, vault, slot, seq, time, prev and the length of what is sealed.
@@ -51,6 +56,12 @@ const HOST_BYTES_MAX: usize = 255;
 const COMMAND_BYTES_MAX: usize = 64;
 const ABOUT_BYTES_MAX: usize = 2_048;
 const SNAPSHOTS_MAX: usize = 32;
+
+/// How many entries that a reader's key didn't sign are looked at for one that it did. A reader doesn't know
+/// his slot's former keys, so after a change of keys all entries are of this kind, however many.
+const STRANGERS_MAX: usize = 64;
+/// The highest place of an entry of an unknown key that another one follows: rubbish must not use the numbers up.
+const STRANGER_SEQ_MAX: u64 = 1 << 62;
 
 /// What a person did, or was about to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -213,6 +224,9 @@ pub struct Done {
     pub time: u64,
     /// What.
     pub act: Act,
+    /// Whether it is signed by a key of the slot that was retired before, as far as that can be told: whoever
+    /// was an owner until then can have made it.
+    pub is_by_retired_key: bool,
 }
 
 /// What all slots' holders did.
@@ -229,6 +243,15 @@ struct Found {
     name: ObjectName,
     entry: Entry,
     digest: Digest,
+    /// Which of the slot's keys signed it, the oldest first.
+    key: usize,
+}
+
+/// What verifies entries of a slot's log.
+struct LogKey {
+    key: VerifyingKey,
+    /// How often the authority has been renewed since, or as, this key went, at least; 0 if it is in force.
+    renewals_since: usize,
 }
 
 impl Vault {
@@ -241,7 +264,7 @@ impl Vault {
         store.writable()?;
         let slot = self.slot().0.id;
         let key = SigningKey::from_seed(self.slot().0.log_seed.duplicate());
-        let newest = self.newest_entry(slot, &key.public())?;
+        let newest = self.newest_entry(slot, key.public())?;
         if let Some(newest) = &newest {
             // Whatever ended the command that put it may have come between its two copies.
             fetch::complete(store, &newest.name, &newest.digest)?;
@@ -272,20 +295,57 @@ impl Vault {
         Ok(sealed.into_bytes())
     }
 
-    /// The newest entry of a slot; what isn't signed by it is none.
-    fn newest_entry(&self, slot: SlotId, key: &VerifyingKey) -> Result<Option<Found>, Error> {
+    /// The entry that the next one follows: the newest that the slot signed.
+    ///
+    /// A reader can't tell what his slot's former keys signed from rubbish. If nothing near the end is signed
+    /// with the present one, he follows the last that stands there; owners see what it is.
+    fn newest_entry(&self, slot: SlotId, own: VerifyingKey) -> Result<Option<Found>, Error> {
+        let mut keys = match self.admin() {
+            Ok(admin) => self.log_keys(admin).remove(&slot).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        keys.push(LogKey { key: own, renewals_since: 0 });
+        let mut strangers = 0;
+        let mut newest_stranger = None;
         for name in fetch::list_both(self.store(), &format!("u/{slot}/"))?.into_iter().rev() {
-            match self.entry(&name, key) {
+            match self.entry(&name, &keys, keys.len() - 1) {
                 Ok(found) => return Ok(Some(found)),
                 Err(error @ Error::Store(_)) => return Err(error),
                 Err(_) => {}
             }
+            strangers += 1;
+            if newest_stranger.is_none() {
+                let stranger = self.checked_entry(&name, |_| Ok(0)).ok();
+                newest_stranger = stranger.filter(|found| found.entry.seq <= STRANGER_SEQ_MAX);
+            }
+            if newest_stranger.is_some() && strangers >= STRANGERS_MAX {
+                break;
+            }
         }
-        Ok(None)
+        Ok(newest_stranger)
     }
 
-    /// Reads the entry of this name, and checks that it is that and signed by `key`.
-    fn entry(&self, name: &ObjectName, key: &VerifyingKey) -> Result<Found, Error> {
+    /// Reads the entry of this name, and checks that it is that and signed by one of `keys`, of which the one at
+    /// `first` is tried first.
+    fn entry(&self, name: &ObjectName, keys: &[LogKey], first: usize) -> Result<Found, Error> {
+        self.checked_entry(name, |bytes| {
+            let mut error = record::Error::Signature;
+            for at in (first..keys.len()).chain(0..first.min(keys.len())) {
+                match Entry::verify(bytes, &keys[at].key) {
+                    Ok(()) => return Ok(at),
+                    Err(other) => error = other,
+                }
+            }
+            Err(error)
+        })
+    }
+
+    /// Reads the entry of this name, and checks that it is that and passes `verify`, which says by which key.
+    fn checked_entry(
+        &self,
+        name: &ObjectName,
+        verify: impl Fn(&[u8]) -> Result<usize, record::Error>,
+    ) -> Result<Found, Error> {
         let Some(Place::Log { slot, seq, digest: first }) = Place::parse(name) else {
             return Err(damaged(name, "its name is none of strongroom's"));
         };
@@ -294,8 +354,8 @@ impl Vault {
             if first8(&digest) != first {
                 return Err(damaged(name, "it does not match its digest"));
             }
-            let entry = Entry::verify(bytes, key).and_then(|()| Entry::decode(bytes));
-            let entry = entry.map_err(|error| match error {
+            let read = verify(bytes).and_then(|key| Ok((key, Entry::decode(bytes)?)));
+            let (key, entry) = read.map_err(|error| match error {
                 record::Error::Newer => Error::Newer { name: name.clone() },
                 record::Error::Signature => damaged(name, "it is not signed by its slot"),
                 record::Error::Layout(error) => damaged(name, &error.to_string()),
@@ -303,7 +363,7 @@ impl Vault {
             if (entry.vault, entry.slot, entry.seq) != (self.log().fingerprint().vault_id(), slot, seq) {
                 return Err(damaged(name, "it belongs elsewhere"));
             }
-            Ok(Found { name: name.clone(), entry, digest })
+            Ok(Found { name: name.clone(), entry, digest, key })
         })
     }
 
@@ -320,17 +380,19 @@ impl Vault {
             admin.owners_seeds.iter().rev().map(|seed| KemSecretKey::from_seed(seed.duplicate())).collect();
         let keys = self.log_keys(admin);
         let mut acts = Acts::default();
-        let mut found = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for name in fetch::list_both(self.store(), "u/")? {
             let key = match Place::parse(&name) {
                 Some(Place::Log { slot, .. }) => keys.get(&slot),
                 // No name of strongroom's: `verify` counts it with what nothing names.
                 _ => continue,
             };
+            // Names come in the order of slots and places, so the key that signed the last one hardly changes.
+            let first = found.last().map_or(0, |last| last.key);
             let entry = match key {
                 None => Err(damaged(&name, "it is of an unknown slot")),
-                Some(None) => Err(damaged(&name, "its slot's key can't be used")),
-                Some(Some(key)) => self.entry(&name, key),
+                Some(keys) if keys.is_empty() => Err(damaged(&name, "its slot's key can't be used")),
+                Some(keys) => self.entry(&name, keys, first),
             };
             match entry {
                 Ok(entry) => found.push(entry),
@@ -338,10 +400,16 @@ impl Vault {
             }
         }
         acts.problems.extend(gaps(&found));
+        let retirement = Retirement { by_digest: by_digest(&found), times: self.renewal_times()? };
         for each in &found {
             let Entry { slot, seq, time, .. } = each.entry;
             match self.open_act(each, &secrets) {
-                Ok(act) => acts.done.push(Done { slot, seq, time, act }),
+                Ok((act, owners_keys_after)) => {
+                    let key = keys.get(&slot).and_then(|keys| keys.get(each.key));
+                    let is_by_retired_key =
+                        key.is_some_and(|key| retirement.is_before(key, each, owners_keys_after));
+                    acts.done.push(Done { slot, seq, time, act, is_by_retired_key });
+                }
                 Err(error) => acts.problems.push(error),
             }
         }
@@ -349,15 +417,32 @@ impl Vault {
         Ok(acts)
     }
 
-    /// What verifies the log of each slot, of those too that are gone; nothing where that is no key.
-    fn log_keys(&self, admin: &AdminRing) -> HashMap<SlotId, Option<VerifyingKey>> {
-        let present = self.slots().slots.iter().map(|slot| (slot.id, slot.log_key));
-        let former = admin.former.iter().map(|slot| (slot.id, slot.log_key));
-        present.chain(former).map(|(id, key)| (id, VerifyingKey::from_bytes(&key).ok())).collect()
+    /// What verifies the log of each slot, of those too that are gone, the oldest key first; none where that
+    /// is no key.
+    fn log_keys(&self, admin: &AdminRing) -> HashMap<SlotId, Vec<LogKey>> {
+        let slots = &self.slots().slots;
+        let present: HashSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
+        let former = admin.former.iter().zip(renewals_since(&admin.former, &present));
+        let former = former.map(|(slot, renewals)| (slot.id, slot.log_key, renewals));
+        let mut keys: HashMap<SlotId, Vec<LogKey>> = HashMap::new();
+        for (id, key, renewals_since) in former.chain(slots.iter().map(|slot| (slot.id, slot.log_key, 0))) {
+            let of_slot = keys.entry(id).or_default();
+            of_slot.extend(VerifyingKey::from_bytes(&key).ok().map(|key| LogKey { key, renewals_since }));
+        }
+        keys
     }
 
-    /// Opens an act with the owners' keys, the newest first.
-    fn open_act(&self, found: &Found, secrets: &[KemSecretKey]) -> Result<Act, Error> {
+    /// When the authority was renewed, by the owners' clocks, the newest first.
+    fn renewal_times(&self) -> Result<Vec<u64>, Error> {
+        let log = self.log();
+        let authority = |seq: u64| log.authority_at(seq).map(|(key, _)| key);
+        let is_renewal = |at: &&LogHead| at.seq > 1 && authority(at.seq) != authority(at.seq - 1);
+        let renewals = log.records().iter().rev().filter(is_renewal);
+        renewals.map(|at| Ok(self.locked().record(at)?.time)).collect()
+    }
+
+    /// Opens an act with the owners' keys, the newest first; says how many came after the one that opens it.
+    fn open_act(&self, found: &Found, secrets: &[KemSecretKey]) -> Result<(Act, usize), Error> {
         let wrong = |error: &dyn std::fmt::Display| damaged(&found.name, &error.to_string());
         let fingerprint = self.log().fingerprint();
         let sealed = &found.entry.sealed;
@@ -372,14 +457,65 @@ impl Vault {
             kind: Kind::Log,
         };
         let mut opened = Err(pseal::Error::WrongKey);
-        for secret in secrets {
+        let mut keys_after = 0;
+        for (at, secret) in secrets.iter().enumerate() {
             opened = pseal::open(&fingerprint, secret, &pseal::no_psk(), &expected, sealed);
+            keys_after = at;
             if opened != Err(pseal::Error::WrongKey) {
                 break;
             }
         }
         let plaintext = opened.map_err(|error| wrong(&error))?;
-        Act::decode(&plaintext).map_err(|error| wrong(&error))
+        let act = Act::decode(&plaintext).map_err(|error| wrong(&error))?;
+        Ok((act, keys_after))
+    }
+}
+
+/// Of each former key, how often the authority was renewed since it went, or as it went: no more than that.
+///
+/// Each renewal leaves one row of every slot that stays, so the rows of any one slot count renewals.
+fn renewals_since(former: &[FormerSlot], present: &HashSet<SlotId>) -> Vec<usize> {
+    let mut counts: HashMap<SlotId, usize> = HashMap::new();
+    let mut most = 0;
+    let mut since: Vec<usize> = former
+        .iter()
+        .rev()
+        .map(|slot| {
+            if present.contains(&slot.id) {
+                let count = counts.entry(slot.id).or_default();
+                *count += 1;
+                most = most.max(*count);
+            }
+            most
+        })
+        .collect();
+    since.reverse();
+    since
+}
+
+/// What tells whether a key was retired before an entry was signed with it.
+struct Retirement {
+    /// Which key of its slot signed an entry.
+    by_digest: HashMap<Digest, usize>,
+    /// When the authority was renewed, the newest first.
+    times: Vec<u64>,
+}
+
+fn by_digest(found: &[Found]) -> HashMap<Digest, usize> {
+    found.iter().map(|each| (each.digest, each.key)).collect()
+}
+
+impl Retirement {
+    /// Whether `key` was retired before `found` was signed with it: the entry is sealed to an owners' key that
+    /// came later, or follows an entry of a later key, or says so by its time.
+    fn is_before(&self, key: &LogKey, found: &Found, owners_keys_after: usize) -> bool {
+        if key.renewals_since == 0 {
+            return false;
+        }
+        let follows = self.by_digest.get(&found.entry.prev);
+        owners_keys_after < key.renewals_since
+            || follows.is_some_and(|before| *before > found.key)
+            || self.times.get(key.renewals_since - 1).is_some_and(|retired| found.entry.time > *retired)
     }
 }
 
@@ -431,6 +567,18 @@ mod tests {
         let (bytes, place) = entry.sign(&key);
         assert_eq!(place, Place::Log { slot: entry.slot, seq: 2, digest: first8(&digest::digest(&bytes)) });
         (key, entry, bytes)
+    }
+
+    #[test]
+    fn renewals_are_counted_by_the_rows_of_slots_that_stayed() {
+        let row = |id: u8| FormerSlot { id: SlotId([id; 16]), log_key: [0; 32], label: String::new() };
+        let rows = |ids: &[u8]| ids.iter().map(|id| row(*id)).collect::<Vec<_>>();
+        let present = HashSet::from([SlotId([1; 16]), SlotId([2; 16])]);
+        // Slot 9 goes as the authority is renewed, and once more later.
+        assert_eq!(renewals_since(&rows(&[9, 1, 2, 1, 2]), &present), [2, 2, 2, 1, 1]);
+        // Slot 9 stays at the first renewal and goes without one: at least as many as can be told.
+        assert_eq!(renewals_since(&rows(&[1, 9, 9, 1]), &present), [2, 1, 1, 1]);
+        assert_eq!(renewals_since(&rows(&[9]), &present), [0]);
     }
 
     #[test]

@@ -37,7 +37,9 @@ use crate::vault::record::Payload;
 use crate::vault::ring::AdminRing;
 use crate::vault::ring::EpochKeys;
 use crate::vault::ring::FormerSlot;
+use crate::vault::ring::RING_BYTES_MAX;
 use crate::vault::ring::ReadRing;
+use crate::vault::ring::newest_former;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
 use crate::vault::slot::RootKeys;
@@ -45,6 +47,7 @@ use crate::vault::slot::SLOTS_MAX;
 use crate::vault::slot::STRETCHES_MAX;
 use crate::vault::slot::SlotKeys;
 use crate::vault::slot::SlotTable;
+use crate::vault::slot::TABLE_BYTES_MAX;
 
 /// How often a change is thought out anew because another owner was faster.
 const TRIES: u32 = 8;
@@ -65,6 +68,8 @@ pub struct DraftSlot {
 /// What the next generation is to be, begun as the one in force.
 pub struct Draft {
     slots: Vec<DraftSlot>,
+    /// The slots of the generation in force.
+    before: BTreeSet<SlotId>,
     former: Vec<FormerSlot>,
     devices: Vec<(DeviceId, String)>,
     /// The devices that may add snapshots.
@@ -90,6 +95,7 @@ impl Draft {
         });
         Ok(Self {
             slots: slots.collect::<Result<_, Error>>()?,
+            before: admin.slots.iter().map(|slot| slot.id).collect(),
             former: admin.former.clone(),
             devices: admin.devices.clone(),
             enrolled: enrolled.map(|(device, _)| *device).collect(),
@@ -111,14 +117,14 @@ impl Draft {
     /// Adds a slot.
     ///
     /// # Errors
-    /// [`Error::LabelTaken`]; [`Error::TooMuch`].
+    /// [`Error::LabelTaken`]; [`Error::NoRoom`]; [`Error::TooManyPassphrases`].
     pub fn add_slot(&mut self, slot: DraftSlot) -> Result<(), Error> {
         let label = &slot.keys.label;
         if self.slots.iter().any(|other| other.keys.label == *label) {
             return Err(Error::LabelTaken { label: label.clone() });
         }
         if self.slots.len() >= SLOTS_MAX || label.len() > LABEL_BYTES_MAX {
-            return Err(Error::TooMuch { what: "slots, or bytes in a label," });
+            return Err(Error::NoRoom { what: "slots, or bytes in a label" });
         }
         // One passphrase is tried on so many slots and no more: a further one would never open.
         let stretched = |slot: &&DraftSlot| matches!(slot.lock, Lock::Passphrase(..) | Lock::Joint(..));
@@ -177,7 +183,7 @@ impl Draft {
     /// Says what a device is called. The name of one that was revoked, or never came to join, is free.
     ///
     /// # Errors
-    /// [`Error::LabelTaken`] if another one is; [`Error::TooMuch`].
+    /// [`Error::LabelTaken`] if another one is; [`Error::NoRoom`].
     pub fn name_device(&mut self, device: DeviceId, name: &str) -> Result<(), Error> {
         let is_taken = |(other, taken): &(DeviceId, String)| {
             *other != device && taken == name && self.enrolled.contains(other)
@@ -186,11 +192,27 @@ impl Draft {
             return Err(Error::LabelTaken { label: name.to_owned() });
         }
         if name.len() > LABEL_BYTES_MAX {
-            return Err(Error::TooMuch { what: "bytes in a device's name" });
+            return Err(Error::NoRoom { what: "bytes in a device's name" });
         }
         self.devices.retain(|(other, _)| *other != device);
         self.devices.push((device, name.to_owned()));
         Ok(())
+    }
+
+    /// Draws the log keys of all slots anew that were slots before.
+    ///
+    /// Every owner held the seeds of all. Who is one no more could go on signing in everybody's name; the new
+    /// seeds travel in the slots' wraps, so nobody is asked for anything.
+    fn renew_log_keys(&mut self) {
+        for slot in &mut self.slots {
+            if !self.before.contains(&slot.keys.id) {
+                continue;
+            }
+            let old = std::mem::replace(&mut slot.keys.log_seed, Secret::generate());
+            let log_key = *SigningKey::from_seed(old).public().as_bytes();
+            // Without its label, which the slot has: there may be many of these.
+            self.former.push(FormerSlot { id: slot.keys.id, log_key, label: String::new() });
+        }
     }
 
     /// The epoch that devices seal under.
@@ -232,7 +254,7 @@ struct Generation {
 }
 
 impl Generation {
-    fn seal(draft: Draft, vault: &Vault) -> Result<Self, Error> {
+    fn seal(mut draft: Draft, vault: &Vault) -> Result<Self, Error> {
         let (log, held) = (vault.log(), vault.admin()?);
         let (fingerprint, before) = (log.fingerprint(), log.keys());
         let generation = before.generation + 1;
@@ -256,6 +278,7 @@ impl Generation {
         if draft.renews_authority {
             owners_seeds.push(Secret::generate());
             authority = SigningKey::generate();
+            draft.renew_log_keys();
         }
         let owners_key = match owners_seeds.last() {
             Some(seed) => KemSecretKey::from_seed(seed.duplicate()).public(),
@@ -271,7 +294,7 @@ impl Generation {
             slots: draft.slots.into_iter().map(|slot| slot.keys).collect(),
             devices: draft.devices,
             device_secrets: held.device_secrets.duplicate(),
-            former: draft.former,
+            former: newest_former(draft.former),
         };
 
         let mut objects = Vec::new();
@@ -321,6 +344,7 @@ impl Generation {
         let [.., (table_name, table), (read_name, read), (admin_name, admin)] = &self.objects[..] else {
             unreachable!("slot table and rings are put last");
         };
+        check_room(table, read, admin)?;
         let damaged = |name: &ObjectName, what: String| Error::Damaged { name: name.clone(), what };
         let table = SlotTable::decode(&fingerprint, table)
             .map_err(|_| damaged(table_name, "it does not read back".to_owned()))?;
@@ -336,6 +360,21 @@ impl Generation {
         AdminRing::unwrap(&fingerprint, generation, key, admin).map_err(|what| damaged(admin_name, what))?;
         Ok(())
     }
+}
+
+/// Holds slot table and rings against what a reader takes: longer ones would shut everybody out.
+fn check_room(table: &[u8], read: &[u8], admin: &[u8]) -> Result<(), Error> {
+    let is_over = |bytes: &[u8], bytes_max: u64| bytes.len() as u64 > bytes_max;
+    if is_over(table, TABLE_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "slots" });
+    }
+    if is_over(read, RING_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "epochs: `strongroom reencrypt` ends the older ones" });
+    }
+    if is_over(admin, RING_BYTES_MAX) {
+        return Err(Error::NoRoom { what: "names of slots and machines, those of former ones among them" });
+    }
+    Ok(())
 }
 
 /// What each device that isn't revoked is told of a new epoch, sealed to it under the psk of the last one.
@@ -463,6 +502,9 @@ impl Vault {
         self.table = new.table;
         self.secrets = epoch_secrets(&new.ring);
         self.ring = new.ring;
+        if let Some(own) = new.admin.slots.iter().find(|slot| slot.id == self.opened.id) {
+            self.opened.log_seed = own.log_seed.duplicate();
+        }
         self.admin = Some(new.admin);
         self.opened.root = new.root;
         self.newer = Mutex::new(None);
@@ -581,4 +623,22 @@ pub fn withdraw(store: &dyn Store, name: &ObjectName) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_reader_would_take_is_not_put() {
+        let bytes = |length: u64| vec![0; usize::try_from(length).unwrap()];
+        let (table, ring) = (bytes(TABLE_BYTES_MAX), bytes(RING_BYTES_MAX));
+        let (longer_table, longer_ring) = (bytes(TABLE_BYTES_MAX + 1), bytes(RING_BYTES_MAX + 1));
+        assert!(check_room(&table, &ring, &ring).is_ok());
+        for (table, read, admin) in
+            [(&longer_table, &ring, &ring), (&table, &longer_ring, &ring), (&table, &ring, &longer_ring)]
+        {
+            assert!(matches!(check_room(table, read, admin), Err(Error::NoRoom { .. })));
+        }
+    }
 }

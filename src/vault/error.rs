@@ -158,6 +158,11 @@ pub enum Error {
         /// What there are too many of, lower case.
         what: &'static str,
     },
+    /// What owners keep of slots, people and machines has a bound, and this goes beyond it.
+    NoRoom {
+        /// What there is no room for, lower case.
+        what: &'static str,
+    },
     /// The slot at hand was taken away or replaced meanwhile.
     SlotGone,
     /// No slot or device is called that.
@@ -253,6 +258,7 @@ impl fmt::Display for Error {
             }
             Self::NoSuchEntry { path } => write!(f, "the snapshot holds nothing at {path}"),
             Self::TooMuch { what } => write!(f, "there are too many {what} for one snapshot"),
+            Self::NoRoom { what } => write!(f, "the vault has no room for more {what}"),
             Self::SlotGone => write!(f, "the slot was taken away or replaced by an owner"),
             Self::NoSuchLabel { label } => write!(f, "nothing in this vault is called {label}"),
             Self::LabelTaken { label } => {

@@ -15,6 +15,7 @@ use crate::id::Digest;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
 use crate::id::VaultId;
+use crate::store;
 use crate::store::Store;
 use crate::vault::Vault;
 use crate::vault::authority::LogHead;
@@ -129,6 +130,8 @@ impl Request {
 
     /// Puts the request of a machine that wants to join, and returns the code to compare.
     ///
+    /// The same keys always make the same bytes, and so the same name: a copy that was damaged is put anew.
+    ///
     /// # Errors
     /// [`Error::Store`].
     pub fn put(
@@ -139,9 +142,25 @@ impl Request {
         let bytes = Self::new(fingerprint.vault_id(), keys).sign(keys);
         let digest = digest::digest(&bytes);
         let name = Place::Request { device: keys.device, digest: first8(&digest) }.name();
-        fetch::put_twice(store, &name, &bytes)?;
+        match fetch::put_twice(store, &name, &bytes) {
+            Err(Error::Store(store::Error::Exists { .. })) => put_over_damage(store, &name, &bytes)?,
+            result => result?,
+        }
         Ok(RequestCode::of(&bytes))
     }
+}
+
+/// Puts a request where other bytes stand: its name is the digest of these alone, so what stands there is no
+/// request. Where nothing can be removed, one good copy does.
+fn put_over_damage(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+    if withdraw(store, name).is_ok() {
+        return fetch::put_twice(store, name, bytes);
+    }
+    let is_whole = |name: &ObjectName| store.get(name, bytes.len() as u64).is_ok_and(|there| there == bytes);
+    if is_whole(name) || is_whole(&name.second()) {
+        return Ok(());
+    }
+    Ok(store.put(&name.second(), bytes)?)
 }
 
 /// A request that stands in the vault.
@@ -326,6 +345,25 @@ fn told(vault: &Vault, device: DeviceId) -> Result<KemPublicKey, Error> {
 mod tests {
     use super::*;
     use crate::store::Memory;
+
+    #[test]
+    fn a_request_whose_copies_are_damaged_is_put_anew() {
+        let (keys, fingerprint) = (DeviceKeys::generate(), Fingerprint([7; 32]));
+        let store = Memory::new();
+        let code = Request::put(&fingerprint, &keys, &store).unwrap();
+        let name = requests(&store, &fingerprint).unwrap().remove(0).name;
+        let copies = [name.clone(), name.second()];
+        for damaged in [&copies[..1], &copies[1..], &copies[..]] {
+            for copy in damaged {
+                store.flip(copy, 999);
+            }
+            assert_eq!(Request::put(&fingerprint, &keys, &store).unwrap(), code);
+            let found = requests(&store, &fingerprint).unwrap();
+            assert!(matches!(&found[..], [Waiting { request: Ok(_), .. }]), "{found:?}");
+            let bytes = copies.clone().map(|copy| store.get(&copy, u64::MAX).unwrap());
+            assert_eq!(bytes[0], bytes[1]);
+        }
+    }
 
     #[test]
     fn a_request_reads_back_and_none_of_its_bytes_can_change() {

@@ -33,6 +33,7 @@ pub mod slot;
 pub mod statement;
 #[cfg(test)]
 mod testing;
+pub mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -447,7 +448,7 @@ impl Vault {
     pub fn slot_label(&self, slot: SlotId) -> Option<&str> {
         let admin = self.admin.as_ref()?;
         let present = admin.slots.iter().map(|keys| (keys.id, keys.label.as_str()));
-        let former = admin.former.iter().map(|former| (former.id, former.label.as_str()));
+        let former = admin.former.iter().rev().map(|former| (former.id, former.label.as_str()));
         present.chain(former).find(|(id, _)| *id == slot).map(|(_, label)| label)
     }
 

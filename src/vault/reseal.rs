@@ -61,12 +61,24 @@ impl LockedVault {
     /// # Errors
     /// [`Error::Store`].
     pub fn stored(&self, device: DeviceId) -> Result<Vec<(Digest, u64)>, Error> {
-        let listed = self.store().list(&format!("p/{device}/"))?;
-        let digest = |listed: store::Listed| match Place::parse(&listed.name) {
-            Some(Place::Pack { digest, .. }) => Some((digest, listed.bytes)),
+        let stored = self.packs(&format!("p/{device}/"))?;
+        Ok(stored.into_iter().map(|(_, digest, bytes)| (digest, bytes)).collect())
+    }
+
+    /// The same of all devices, of those too that the log doesn't know.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn all_stored(&self) -> Result<Vec<(DeviceId, Digest, u64)>, Error> {
+        self.packs("p/")
+    }
+
+    fn packs(&self, prefix: &str) -> Result<Vec<(DeviceId, Digest, u64)>, Error> {
+        let place = |listed: store::Listed| match Place::parse(&listed.name) {
+            Some(Place::Pack { device, digest }) => Some((device, digest, listed.bytes)),
             _ => None,
         };
-        Ok(listed.into_iter().filter_map(digest).collect())
+        Ok(self.store().list(prefix)?.into_iter().filter_map(place).collect())
     }
 }
 

@@ -49,19 +49,43 @@ pub struct AdminRing {
     pub devices: Vec<(DeviceId, String)>,
     /// Secrets of a sealed file's own device, as `vault::device` encodes them; empty in a vault.
     pub device_secrets: SecretBytes,
-    /// Slots that were taken away or replaced: what their holders did stays readable in the log.
+    /// Slots that were taken away or replaced, and log keys of slots that stayed, in the order in which they went:
+    /// what was done with them stays readable in the log.
     pub former: Vec<FormerSlot>,
 }
 
-/// What is kept of a slot that is gone.
+/// What is kept of a slot that is gone, or of a log key that a slot had before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FormerSlot {
     /// Which.
     pub id: SlotId,
     /// Verifies the entries of its holder's log.
     pub log_key: [u8; 32],
-    /// What people called it.
+    /// What people called it; empty if the slot stayed and only its log key went.
     pub label: String,
+}
+
+impl FormerSlot {
+    fn bytes(&self) -> usize {
+        50 + self.label.len()
+    }
+}
+
+/// How much of a ring former slots and keys take, in bytes: 40,000 keys. A ring that outgrew its bound would
+/// let nobody change a key any more.
+pub const FORMER_BYTES_MAX: usize = 2 << 20;
+
+/// The newest of `former`, as many as there is room for.
+#[must_use]
+pub fn newest_former(mut former: Vec<FormerSlot>) -> Vec<FormerSlot> {
+    let mut bytes = 0;
+    let fits = |slot: &&FormerSlot| {
+        bytes += slot.bytes();
+        bytes <= FORMER_BYTES_MAX
+    };
+    let kept = former.iter().rev().take_while(fits).count();
+    former.drain(..former.len() - kept);
+    former
 }
 
 impl ReadRing {
@@ -155,7 +179,7 @@ impl AdminRing {
     #[must_use]
     pub fn wrap(&self, fingerprint: &Fingerprint, generation: u32, key: &Secret<32>) -> Vec<u8> {
         let names = self.devices.iter().map(|(_, name)| 18 + name.len()).sum::<usize>()
-            + self.former.iter().map(|slot| 50 + slot.label.len()).sum::<usize>();
+            + self.former.iter().map(FormerSlot::bytes).sum::<usize>();
         let room = RING_STEP_BYTES * (2 + self.slots.len()) + 32 * self.owners_seeds.len() + names;
         let mut out = Writer::with_capacity(room + self.device_secrets.len());
         self.authority_seed.expose(|seed| out.bytes(seed).count(self.owners_seeds.len()).len());
@@ -262,4 +286,21 @@ fn unwrap(
 
 fn read_secret(from: &mut Reader<'_>) -> Result<Secret<32>, codec::Error> {
     Secret::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_former_the_oldest_goes_when_there_is_no_room() {
+        let slot = |at: usize| FormerSlot { id: SlotId([1; 16]), log_key: [2; 32], label: at.to_string() };
+        let few: Vec<FormerSlot> = (0..3).map(slot).collect();
+        assert_eq!(newest_former(few.clone()), few);
+        let many: Vec<FormerSlot> = (0..50_000).map(slot).collect();
+        let kept = newest_former(many.clone());
+        let bytes: usize = kept.iter().map(FormerSlot::bytes).sum();
+        assert!(bytes <= FORMER_BYTES_MAX && bytes > FORMER_BYTES_MAX - 100, "{bytes}");
+        assert_eq!(kept[..], many[many.len() - kept.len()..]);
+    }
 }

@@ -52,26 +52,26 @@ fn each_command_that_opens_the_vault_is_in_the_log_with_what_it_was_about() {
     bench.keyed(&["rotate", "--reencrypt"]).ends(0);
     let run = bench.keyed(&["log"]).ends(0).complains("");
     let head: Vec<&str> = run.out.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(head, ["Time", "Slot", "Host", "What"]);
+    assert_eq!(head, ["Time", "Slot", "Role", "Host", "What"]);
     assert_eq!(
         lines(&run.out),
         [
-            "anna HOST restore ID /".to_owned(),
-            format!("anna HOST ls ID {}", inner.replace(bench.path("").to_str().unwrap(), "DIR/")),
-            format!("anna HOST dump ID {}", file.replace(bench.path("").to_str().unwrap(), "DIR/")),
-            "anna HOST ls (no such snapshot)".to_owned(),
-            "anna HOST diff ID ID /".to_owned(),
-            "anna HOST find *.txt".to_owned(),
-            "anna HOST find \\x1b[2J".to_owned(),
-            "anna HOST rotate".to_owned(),
-            "owner HOST snapshots".to_owned(),
-            "owner HOST stats".to_owned(),
-            "owner HOST verify".to_owned(),
-            "owner HOST slot test".to_owned(),
-            "owner HOST slot remove recovery code".to_owned(),
-            "owner HOST device list".to_owned(),
-            "owner HOST rotate --reencrypt".to_owned(),
-            "owner HOST log".to_owned(),
+            "anna reader HOST restore ID /".to_owned(),
+            format!("anna reader HOST ls ID {}", inner.replace(bench.path("").to_str().unwrap(), "DIR/")),
+            format!("anna reader HOST dump ID {}", file.replace(bench.path("").to_str().unwrap(), "DIR/")),
+            "anna reader HOST ls (no such snapshot)".to_owned(),
+            "anna reader HOST diff ID ID /".to_owned(),
+            "anna reader HOST find *.txt".to_owned(),
+            "anna reader HOST find \\x1b[2J".to_owned(),
+            "anna reader HOST rotate (refused)".to_owned(),
+            "owner owner HOST snapshots".to_owned(),
+            "owner owner HOST stats".to_owned(),
+            "owner owner HOST verify".to_owned(),
+            "owner owner HOST slot test".to_owned(),
+            "owner owner HOST slot remove recovery code".to_owned(),
+            "owner owner HOST device list".to_owned(),
+            "owner owner HOST rotate --reencrypt".to_owned(),
+            "owner owner HOST log".to_owned(),
         ]
     );
     bench.keyed(&["verify", "--read-all"]).ends(0);
@@ -110,7 +110,10 @@ fn a_reader_is_refused_and_that_too_is_in_the_log() {
         "error: that key may read and verify; this takes an owner's\n  \
          hint: ask an owner, or use an owner's key\n",
     );
-    assert_eq!(lines(&bench.keyed(&["log"]).ends(0).out), ["anna HOST log", "owner HOST log"]);
+    assert_eq!(
+        lines(&bench.keyed(&["log"]).ends(0).out),
+        ["anna reader HOST log (refused)", "owner owner HOST log"]
+    );
 }
 
 #[test]

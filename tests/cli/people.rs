@@ -133,7 +133,9 @@ fn names_files_and_kinds_are_checked_before_anything_changes() {
     ] {
         bench.keyed(args).ends(code).complains(error);
     }
-    bench.keyed(&["slot", "add", "bob", "--recipient", "age1pq1nonsense"]).ends(2);
+    let nonsense = format!("age1pq1{}", "nonsense".repeat(200));
+    let run = bench.keyed(&["slot", "add", "bob", "--recipient", &nonsense]).ends(2);
+    assert!(run.err.starts_with("error: age1pq1nonsensenonsensen...: "), "{}", run.err);
     bench.keyed(&["slot", "add", "bob", "--cards", "1/3", "--cards-out", "cards"]).ends(2);
     bench.write_secret("weak", b"password1\n");
     bench.keyed(&["slot", "add", "bob", "--new-password-file", "weak"]).ends(26);
@@ -160,13 +162,16 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
         "error: it takes 2 cards, and here are 1\n  hint: give enough cards of one set, each with --card-file\n",
     );
     let run =
-        bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(2);
+        bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(12);
     assert!(run.err.starts_with("error: the cards are of different sets: "), "{}", run.err);
+    let run = bench.run(&["slot", "test", "--card-file", &one, "--card-file", &one]).ends(2);
+    assert!(run.err.starts_with("error: card 1 is there twice\n"), "{}", run.err);
     let page = fs::read_to_string(bench.path(&one)).unwrap();
     let wrong = page.replacen("STRONGROOM-CARD-1:2", "STRONGROOM-CARD-1:3", 1);
     assert!(wrong != page);
     bench.write_secret("wrong", wrong.as_bytes());
-    bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
+    let run = bench.run(&["slot", "test", "--card-file", "wrong", "--card-file", &two]).ends(2);
+    assert!(run.err.contains("\n  hint: compare it with the paper letter by letter, "), "{}", run.err);
     assert!(bench.path("cards/card-1-of-3.svg").exists());
 }
 
@@ -635,7 +640,7 @@ fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
     let run = bench.keyed(&["reencrypt", "--budget", "0s"]).ends(25);
     assert!(run.out.ends_with("still under older keys: run `strongroom reencrypt` again\n"), "{}", run.out);
     let run = bench.keyed(&["reencrypt"]).ends(0).complains("");
-    let said = "No object here is readable with keys of epoch 1 or before; copies elsewhere are\n\
+    let said = "No object that was here is readable with keys of epoch 1 or before; copies elsewhere are\n\
                 This is stated and signed in DIR/home/.local/state/strongroom/";
     assert!(run.out.contains(said), "{}", run.out);
     let state = bench.path("home/.local/state/strongroom");
@@ -646,6 +651,7 @@ fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
     let stated =
         "This vault's authority stated on DATE TIME that no object in it is readable with keys of epoch 1";
     assert!(checked.out.starts_with(stated), "{}", checked.out);
+    assert!(checked.out.ends_with(" objects that are here now is\n"), "{}", checked.out);
     bench.write("forged", String::from_utf8(text).unwrap().replace("epoch: 1", "epoch: 2").as_bytes());
     bench.run(&["verify", "--statement", "forged"]).ends(20).complains(
         "error: forged: this vault's authority didn't sign it\n  \
@@ -659,4 +665,54 @@ fn rotation_asks_nobody_and_re_encryption_ends_the_older_keys() {
     assert_eq!(again[0]["epoch"], 3);
     let last = again.last().unwrap();
     assert_eq!((last["complete"].as_bool(), last["oldest_epoch"].as_u64()), (Some(true), Some(3)));
+}
+
+#[test]
+fn nothing_is_stated_while_a_machine_may_add_under_older_keys_and_what_it_adds_is_told() {
+    let bench = with_reader();
+    let old = crate::bench::tree(&bench.path("vault/p")).remove(0);
+    let run = bench.keyed(&["rotate", "--reencrypt"]).ends(0);
+    assert!(run.err.starts_with("note: 1 device has not backed up since the keys changed: "), "{}", run.err);
+    assert!(!run.out.contains("stated"), "{}", run.out);
+    bench.run(&["backup", "source"]).ends(0);
+    let message = bench.keyed(&["reencrypt", "--json"]).ends(0).json().remove(0);
+    assert_eq!(message["devices_behind"], 0);
+    let statement = message["statement"].as_str().unwrap();
+    bench.run(&["verify", "--statement", statement]).ends(0);
+
+    // As a backup leaves it that ran beside the rotation; the digest in its name is right.
+    bench.write(bench.path("vault/p").join(&old.0).to_str().unwrap(), &old.1);
+    let run = bench.run(&["verify", "--statement", statement]).ends(25);
+    assert!(run.err.starts_with("error: 1 object ("), "{}", run.err);
+    assert!(run.err.contains("that keys of epoch 1 or before open: here now, "), "{}", run.err);
+    let message = bench.run(&["verify", "--statement", statement, "--json"]).ends(25).json().remove(0);
+    assert_eq!((&message["holds"], &message["objects_older"]), (&false.into(), &1.into()));
+    bench.keyed(&["reencrypt"]).ends(0);
+    bench.run(&["verify", "--statement", statement]).ends(0);
+}
+
+#[test]
+fn a_change_that_fails_says_what_becomes_of_what_was_made_for_it() {
+    let bench = Bench::with_vault();
+    // Where a file is no slot table's second copy can be put.
+    fs::rename(bench.path("vault/2/k"), bench.path("k")).unwrap();
+    bench.write("vault/2/k", b"");
+    let run = bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(20);
+    let hint = "\n  hint: nothing was changed, and what was made now opens nothing: delete anna.key; ";
+    assert!(run.err.contains(hint), "{}", run.err);
+    let run = bench.keyed(&["slot", "passwd", "recovery code", "--recovery-code-out", "new-code"]).ends(20);
+    let hint =
+        "\n  hint: the old one still opens the vault, and what was made now opens nothing: delete new-code; ";
+    assert!(run.err.contains(hint), "{}", run.err);
+    bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(0);
+}
+
+#[test]
+fn who_takes_his_own_way_in_away_is_told_if_only_a_code_is_left() {
+    let bench = Bench::with_vault();
+    bench.keyed(&["slot", "add", "second", "--role", "owner", "--new-key-file", "second.key"]).ends(0);
+    bench.keyed(&["slot", "remove", "second"]).ends(0).complains("");
+    let run = bench.keyed(&["slot", "remove", "owner"]).ends(0);
+    let said = "warning: nothing but a recovery code or cards opens the vault with an owner's powers now: ";
+    assert!(run.err.starts_with(said), "{}", run.err);
 }

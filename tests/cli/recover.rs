@@ -62,6 +62,10 @@ fn a_code_lets_its_holder_in_again_and_is_retired_at_once() {
     }
     assert!(bench.path("out").exists());
 
+    // The restore is the new way in's doing, and signed with its key.
+    let log = bench.run(&["log", "--key-file", "new.key"]).ends(0).out;
+    let restore = log.lines().find(|line| line.contains(" restore ")).unwrap();
+    assert!(restore.contains(" anna ") && !log.contains("retired"), "{log}");
     bench.run(&["snapshots", "--recovery-code-file", "code"]).ends(12);
     bench
         .run(&["slot", "test", "--recovery-code-file", "new.code"])
@@ -227,6 +231,9 @@ fn the_code_on_a_kit_opens_the_vault_and_one_that_does_not_is_refused() {
     let page = kit(&bench, &["--recovery-code-file", "code"]);
     let code = between(&page, "<p class=\"secret\">");
     assert_eq!((code.len(), page.matches("<svg").count()), (1, 1));
+    // Once to read, and never inside a command.
+    assert_eq!(page.matches("strongroom1:").count(), 1, "{page}");
+    assert!(page.contains("<span class=\"word\">--expect</span> RECEIPT</pre>"), "{page}");
     bench.write("typed", code[0].as_bytes());
     fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();
     bench.run(&["slot", "test", "--recovery-code-file", "typed"]).ends(0);
@@ -259,4 +266,36 @@ fn each_card_has_a_sheet_that_says_how_many_are_needed_and_names_are_escaped() {
     }
     let one = ["recovery-kit", "--vault", place, "--out", "x.html", "--card-file", files[0]];
     bench.run(&one).ends(12);
+}
+
+#[test]
+fn where_two_owners_were_cut_off_as_they_met_it_lets_one_stand_and_goes_on() {
+    let bench = Bench::with_snapshots();
+    let (vault, copy) = (bench.path("vault"), bench.path("copy"));
+    let copied = std::process::Command::new("cp").arg("-a").args([&vault, &copy]).status();
+    assert!(copied.unwrap().success());
+    bench.keyed(&["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0);
+    let there = copy.to_str().unwrap();
+    fs::create_dir(bench.path("second")).unwrap();
+    let second = [("HOME", bench.path("second").to_str().unwrap().to_owned())];
+    let second = [(second[0].0, second[0].1.as_str()), ("STRONGROOM_KEY_FILE", "key")];
+    bench
+        .run_with(&["--vault", there, "slot", "add", "bob", "--new-key-file", "bob.key"], &second, b"")
+        .ends(0);
+    for (name, bytes) in crate::bench::tree(&copy) {
+        if !vault.join(&name).exists() {
+            bench.write(vault.join(&name).to_str().unwrap(), &bytes);
+        }
+    }
+
+    let args =
+        ["recover", "--key-file", "key", "--new-key-file", "new.key", "--recovery-code-out", "new-code"];
+    on_bare(&bench, &args).ends(21);
+    let run = on_bare(&bench, &[&args[..], &["--settle-fork"]].concat()).ends(0);
+    assert!(
+        run.err.starts_with("warning: two owners' commands had been cut off as they met; "),
+        "{}",
+        run.err
+    );
+    bench.run(&["slot", "test", "--recovery-code-file", "new-code"]).ends(0);
 }
