@@ -528,7 +528,7 @@ fn ways_into_a_file_come_and_go() {
     let bench = sealed();
     on_file(&bench, &["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0).complains("").says(
         "keep         the new key file anna.key\n\
-         anna opens the file by key file: all snapshots of all devices, and changes nothing\n",
+         anna opens the file by key file: all of it, and changes nothing\n",
     );
     let open = |key: &str| {
         let args = ["open", "Customers.strongroom", "--target", key, "--key-file"];
