@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::sync::OnceLock;
 
 use clap::Args;
 use serde_json::Value;
@@ -13,6 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::render::Table;
+use crate::cli::sealed;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::text;
 use crate::id::DeviceId;
@@ -88,7 +88,7 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<Exit, Failure> {
         output: context.output.clone(),
         secrets: context.secrets.clone(),
         now: context.now,
-        draft: OnceLock::new(),
+        sealed: sealed::Opened::default(),
     };
     let locked = context.locked_as_found(context.vault.fingerprint.as_ref(), &[])?;
     let inspection = inspect(context, &locked)?;

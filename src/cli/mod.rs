@@ -45,7 +45,6 @@ mod verify;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -177,8 +176,13 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
     args::refuse_secret_environment()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    let context =
-        Context { vault: cli.vault, output: cli.output, secrets: cli.secrets, now, draft: OnceLock::new() };
+    let context = Context {
+        vault: cli.vault,
+        output: cli.output,
+        secrets: cli.secrets,
+        now,
+        sealed: sealed::Opened::default(),
+    };
     if context.output.verbose > 0 {
         for what in weak {
             context.note(&format!("note: the system does not allow {what}"));

@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -32,7 +31,6 @@ use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::Local;
-use crate::store::SealedDraft;
 use crate::store::Store;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -59,8 +57,8 @@ pub struct Context {
     pub secrets: SecretArgs,
     /// When the command began, in nanoseconds since 1970 UTC.
     pub now: u64,
-    /// What a command that changes a sealed file makes of it.
-    pub draft: OnceLock<Arc<SealedDraft>>,
+    /// The sealed file at the place, if it is one.
+    pub sealed: sealed::Opened,
 }
 
 impl Context {
@@ -88,7 +86,11 @@ impl Context {
     /// `Exit::NoVault` if there is no such folder.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         let place = self.place()?;
-        if sealed::is_file(&place) { Ok(sealed::load(&place)?) } else { Ok(Arc::new(Local::load(&place)?)) }
+        if sealed::is_file(&place) {
+            Ok(self.sealed.file(&place)?)
+        } else {
+            Ok(Arc::new(Local::load(&place)?))
+        }
     }
 
     /// Whether the place is a sealed file, of which this machine remembers nothing: an older copy of it is an
@@ -120,7 +122,7 @@ impl Context {
 
     /// The sealed file at the place, its log and its end verified.
     fn load_sealed_file(&self, expected: Option<&Fingerprint>) -> Result<LockedVault, Failure> {
-        let locked = LockedVault::load_sealed_file(sealed::load(&self.place()?)?)?;
+        let locked = LockedVault::load_sealed_file(self.sealed.file(&self.place()?)?)?;
         let found = locked.log().fingerprint();
         match expected {
             Some(expected) if *expected != found => {
@@ -164,7 +166,8 @@ impl Context {
             let vouched = self.vouched(&*store, &machine, expected.as_ref())?;
             LockedVault::load_from(store, expected.as_ref(), vouched)?
         };
-        let pins = machine.check(&locked)?;
+        // An older copy of a sealed file is an older file, and may be read.
+        let pins = if locked.store().is_sealed_file() { None } else { machine.check(&locked)? };
         Ok((locked, pins))
     }
 
@@ -277,8 +280,8 @@ impl Context {
         let place = self.place()?;
         let (locked, _) = self.locked()?;
         let way = self.way(&locked)?;
-        let (mut vault, draft) = sealed::unlock_draft(&place, &way)?;
-        self.draft.get_or_init(|| draft);
+        let (mut vault, draft) = sealed::unlock_draft(self, self.sealed.file(&place)?, &place, &way)?;
+        self.sealed.keep(draft);
         self.renew_lock(&mut vault, &way);
         Ok(vault)
     }

@@ -152,6 +152,9 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
         }
         _ => anew(context, args, &output, &recipients, signer)?,
     };
+    if let Output::File(file) = &output {
+        sealed::remember(context, file);
+    }
     let errors = made.summary.backup.counts.errors;
     let removed = match (&output, &made.way) {
         (Output::File(file), Some(way)) if args.remove_source && errors == 0 => {
@@ -253,15 +256,18 @@ fn anew(
 
 /// The same file once more.
 fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
-    let sealed = SealedFile::load(file).map_err(|error| match error {
+    let opened = SealedFile::load(file).map(Arc::new).map_err(|error| match error {
         crate::store::Error::NotSealed { .. } => occupied(file, "is no sealed file"),
         error => error.into(),
     })?;
-    let way = context.way(&LockedVault::load_sealed_file(Arc::new(sealed))?)?;
-    let (vault, draft) = {
-        let _spinner = context.bars().spinner("opening the file");
-        sealed::unlock_draft(file, &way)?
-    };
+    let locked = LockedVault::load_sealed_file(Arc::clone(&opened))?;
+    let found = locked.log().fingerprint();
+    if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
+        return Err(Error::OtherVault { expected, found }.into());
+    }
+    let way = context.way(&locked)?;
+    drop(locked);
+    let (vault, draft) = sealed::unlock_draft(context, opened, file, &way)?;
     check_same(args, &vault, file)?;
     let people: Vec<String> =
         vault.slots().slots.iter().filter_map(|slot| vault.slot_label(slot.id)).map(str::to_owned).collect();

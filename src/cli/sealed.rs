@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::open::Context;
 use crate::store;
 use crate::store::SealedDraft;
 use crate::store::SealedFile;
@@ -45,15 +47,50 @@ pub fn load(place: &Path) -> Result<Arc<SealedFile>, Failure> {
     }
 }
 
-/// Opens the file at `place`, all of its end and log checked, over a draft of the one that is to take its
-/// place.
+/// The sealed file of a command, and what becomes of it.
+#[derive(Default)]
+pub struct Opened {
+    file: OnceLock<Arc<SealedFile>>,
+    draft: OnceLock<Arc<SealedDraft>>,
+}
+
+impl Opened {
+    /// The file at `place`: the same one throughout the command, whatever comes to have its name meanwhile.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn file(&self, place: &Path) -> Result<Arc<SealedFile>, Failure> {
+        if let Some(file) = self.file.get() {
+            return Ok(Arc::clone(file));
+        }
+        let file = load(place)?;
+        Ok(Arc::clone(self.file.get_or_init(|| file)))
+    }
+
+    /// The draft that [`Opened::keep`] kept.
+    #[must_use]
+    pub fn draft(&self) -> Option<&Arc<SealedDraft>> {
+        self.draft.get()
+    }
+
+    /// Keeps the draft of the file to come for when it is finished.
+    pub fn keep(&self, draft: Arc<SealedDraft>) {
+        self.draft.get_or_init(|| draft);
+    }
+}
+
+/// Opens `file`, which stands at `place` and was checked, over a draft of the one that is to take its place, for
+/// an owner who knows that it is his.
 ///
 /// # Errors
-/// As [`load`]; what unlocking says.
-pub fn unlock_draft(place: &Path, way: &Way) -> Result<(Vault, Arc<SealedDraft>), Failure> {
-    let file = load(place)?;
-    let locked = LockedVault::load_sealed_file(Arc::clone(&file))?;
-    let fingerprint = locked.log().fingerprint();
+/// What unlocking says; [`Exit::Refused`] if the key is a reader's; `Exit::History` if this machine has
+/// sealed a newer one.
+pub fn unlock_draft(
+    context: &Context,
+    file: Arc<SealedFile>,
+    place: &Path,
+    way: &Way,
+) -> Result<(Vault, Arc<SealedDraft>), Failure> {
     let whole = without_part(place);
     let target = match part_bytes(&whole) {
         None => Target::file(&whole),
@@ -61,9 +98,29 @@ pub fn unlock_draft(place: &Path, way: &Way) -> Result<(Vault, Arc<SealedDraft>)
     };
     let draft = Arc::new(SealedDraft::over(file, folder_of(&whole), target.replacing())?);
     let store: Arc<dyn Store> = Arc::<SealedDraft>::clone(&draft);
-    let vault = LockedVault::load(store, Some(&fingerprint))?.unlock(way)?;
+    let locked = LockedVault::load(store, None)?;
+    // What was taken out of it, and who, would come back with an older copy.
+    let pins = context.machine()?.check(&locked).map_err(|error| {
+        Failure::from(error).hint(
+            "this machine has sealed a newer one of this file: look for that; `strongroom open` opens this one",
+        )
+    })?;
+    let vault = locked.unlock(way)?;
     vault.admin()?;
+    // Whoever has somebody's public key can make a file that it opens, and that somebody else reads.
+    context.confirm_recipient(&vault, pins.is_some())?;
     Ok((vault, draft))
+}
+
+/// Remembers the state of a file that was just sealed: an older one isn't sealed again, or given other slots,
+/// by mistake.
+pub fn remember(context: &Context, place: &Path) {
+    let remembered = load(place)
+        .and_then(|file| Ok(LockedVault::load_sealed_file(file)?))
+        .and_then(|locked| Ok(context.machine()?.see(&locked)?));
+    if let Err(failure) = remembered {
+        context.warn(&format!("{}; this state of the file will not be remembered", failure.message));
+    }
 }
 
 /// The folder that holds a file.

@@ -13,6 +13,7 @@ use crate::cli::new_way::check_label;
 use crate::cli::open::Context;
 use crate::cli::open::clock;
 use crate::cli::open::wait_for_others;
+use crate::cli::sealed;
 use crate::id::SlotId;
 use crate::task::seal;
 use crate::vault::Vault;
@@ -156,7 +157,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.add_slot(slot.draft()))?;
     let label = one_line(&args.label);
     let kind = slot.kind();
-    conclude(context, &mut vault, false)?;
+    conclude(context, &vault)?;
     told(context, "slot_added", &args.label, role, kind, &new.keep)?;
     if !context.output.json {
         let is_file = vault.store().is_sealed_file();
@@ -174,8 +175,9 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
     let mut vault = context.unlock_owner("slot remove", &args.label)?;
     let (id, role, kind, label) = find(&vault, &args.label)?;
+    let is_sealed_anew = renew_file_keys(context, &mut vault)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
-    let is_sealed_anew = conclude(context, &mut vault, true)?;
+    conclude(context, &vault)?;
     told(context, "slot_removed", &label, role, kind, &[])?;
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
@@ -207,8 +209,9 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
     let slot = new.slot(&fingerprint, role, &label)?;
+    let is_sealed_anew = renew_file_keys(context, &mut vault)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))?;
-    let is_sealed_anew = conclude(context, &mut vault, true)?;
+    conclude(context, &vault)?;
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
@@ -258,16 +261,28 @@ pub fn find(vault: &Vault, wanted: &str) -> Result<(SlotId, Role, &'static str, 
     Ok((slot.id, slot.role, slot.lock.word(), label_of(slot).unwrap_or_default().to_owned()))
 }
 
-/// Makes a change of slots last. A sealed file is written anew, and if a way in was taken away, all of it under
-/// new keys; true if it was.
-fn conclude(context: &Context, vault: &mut Vault, takes_away: bool) -> Result<bool, Failure> {
-    let Some(draft) = context.draft.get() else {
-        finish(context, vault);
+/// Before a way in is taken from a sealed file, all of it is sealed anew; true if it is such a file.
+fn renew_file_keys(context: &Context, vault: &mut Vault) -> Result<bool, Failure> {
+    if !vault.store().is_sealed_file() {
         return Ok(false);
-    };
+    }
     let bars = context.watched_bars();
-    seal::reslot(vault, draft, takes_away, clock, &bars)?;
-    Ok(takes_away)
+    seal::renew_keys(vault, clock, &bars)?;
+    Ok(true)
+}
+
+/// Makes a change of slots last: a sealed file is written anew.
+fn conclude(context: &Context, vault: &Vault) -> Result<(), Failure> {
+    let Some(draft) = context.sealed.draft() else {
+        finish(context, vault);
+        return Ok(());
+    };
+    {
+        let bars = context.watched_bars();
+        seal::finish_slots(vault, draft, &bars)?;
+    }
+    sealed::remember(context, &context.place()?);
+    Ok(())
 }
 
 /// What follows every change of keys: older tables go, this machine remembers the new state. The change

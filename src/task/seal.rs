@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::iter::IndexedParallelIterator as _;
 use rayon::iter::IntoParallelRefIterator as _;
 use rayon::iter::ParallelIterator as _;
 
@@ -42,9 +43,12 @@ use crate::vault::end;
 use crate::vault::error;
 use crate::vault::header::Snapshot;
 use crate::vault::history::History;
+use crate::vault::index::Prefix;
+use crate::vault::index::prefix;
 use crate::vault::init::NewVault;
 use crate::vault::name::Place;
 use crate::vault::read::SnapshotReader;
+use crate::vault::reseed::ListedPack;
 use crate::vault::reseed::Reseed;
 use crate::vault::sender::Signer;
 use crate::vault::whole_object_bytes;
@@ -102,6 +106,7 @@ pub fn seal_again(
     let history = Arc::new(vault.locked().history(device)?);
     let last = newest(&vault, &history)?;
     let before = reseed::of_snapshot(&vault, &history, last, observer)?;
+    let before = before.map(|before| only_whole_packs(&vault, &history, last, before)).transpose()?;
     options.sealing = Some(Sealing { before, signer });
     let store = vault.shared_store();
     let mut writer = DeviceVault::of_sealed_file(store, vault.log().clone(), keys, history.head())?;
@@ -113,36 +118,39 @@ pub fn seal_again(
     Ok(Summary { backup, file_bytes, bytes_kept: kept })
 }
 
-/// Ends a file whose slots were changed in `draft`; if a way in was taken away, under new keys throughout.
+/// Seals everything in a draft anew under new keys: what is done before a way in is taken away.
+///
+/// Until the draft is finished none of these keys is anywhere but in memory, and the change that takes the way in
+/// away wraps them to those who stay. So whoever goes never sees them.
 ///
 /// # Errors
 /// [`error::Error::NotOwner`]; as [`reencrypt::reencrypt`]; [`Error::Vault`] if an object can't be sealed anew.
-pub fn reslot(
-    vault: &mut Vault,
-    draft: &SealedDraft,
-    takes_away: bool,
-    clock: fn() -> u64,
-    observer: &dyn Observer,
-) -> Result<u64, Error> {
-    if takes_away {
-        vault.change_keys(clock(), &no_wait, &|draft| {
-            draft.start_epoch();
-            Ok(())
+pub fn renew_keys(vault: &mut Vault, clock: fn() -> u64, observer: &dyn Observer) -> Result<(), Error> {
+    vault.change_keys(clock(), &no_wait, &|draft| {
+        draft.start_epoch();
+        Ok(())
+    })?;
+    let options = reencrypt::Options { until: None, clock, wait: &no_wait };
+    let summary = reencrypt::reencrypt(vault, &options, observer)?;
+    match summary.ended {
+        Ended::Hindered(errors) => errors.into_iter().next().map_or(Ok(()), |error| Err(error.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Ends a file whose slots were changed in `draft`, and says how long it is.
+///
+/// # Errors
+/// [`error::Error::NotOwner`]; [`Error::Vault`] if something in it is damaged, or the file can't be written: the old
+/// one is as it was then.
+pub fn finish_slots(vault: &Vault, draft: &SealedDraft, observer: &dyn Observer) -> Result<u64, Error> {
+    for device in vault.log().devices().keys() {
+        // What rotted would be copied, and the file that it was copied from be gone.
+        let history = vault.locked().history(*device)?;
+        history.must_exist(vault.log()).par_iter().try_for_each(|located| {
+            let name = Place::Pack { device: *device, digest: located.name }.name();
+            whole_object_bytes(vault.store(), &name, located).map(drop)
         })?;
-        let options = reencrypt::Options { until: None, clock, wait: &no_wait };
-        let summary = reencrypt::reencrypt(vault, &options, observer)?;
-        if let Ended::Hindered(errors) = summary.ended
-            && let Some(error) = errors.into_iter().next()
-        {
-            return Err(error.into());
-        }
-    } else {
-        for device in vault.log().devices().keys() {
-            let history = vault.locked().history(*device)?;
-            let listed: Vec<Digest> =
-                history.must_exist(vault.log()).iter().map(|located| located.listed).collect();
-            check_whole(vault, &history, &listed)?;
-        }
     }
     vault.remove_older_generations()?;
     let authority = SigningKey::from_seed(vault.admin()?.authority_seed.duplicate());
@@ -177,6 +185,30 @@ pub fn newest<'h>(vault: &Vault, history: &'h History) -> Result<&'h Snapshot, E
         .ok_or(Error::Nothing { what: "the file holds no snapshot" })
 }
 
+/// Of what a snapshot uses, the packs that are whole, byte for byte, and hold nothing else: a pack that is
+/// damaged is made anew from the source, and bytes that no file has any more don't stay in the file.
+fn only_whole_packs(
+    vault: &Vault,
+    history: &Arc<History>,
+    snapshot: &Snapshot,
+    mut before: Reseed,
+) -> Result<Reseed, Error> {
+    let body = vault.body(history, snapshot)?;
+    let reader = SnapshotReader::new(vault, Arc::clone(history), snapshot, body);
+    let used: HashSet<Prefix> = before.rows.iter().map(|row| row.id).collect();
+    let is_exact = |pack: &ListedPack| -> Result<bool, error::Error> {
+        let located = history.locate(vault.log(), pack.name)?;
+        let name = Place::Pack { device: history.device(), digest: located.name }.name();
+        whole_object_bytes(vault.store(), &name, &located)?;
+        let chunks = reader.pack(&pack.name)?;
+        Ok(chunks.directory().chunks().all(|(id, _)| used.contains(&prefix(&id))))
+    };
+    let exact: Vec<bool> =
+        before.objects.packs.par_iter().with_max_len(1).map(|pack| is_exact(pack).unwrap_or(false)).collect();
+    before.rows.retain(|row| exact.get(row.pack as usize) == Some(&true));
+    Ok(before)
+}
+
 /// Hides all snapshots but the newest, and takes out what that doesn't use; says how many bytes of older
 /// snapshots stay.
 fn forget_older(
@@ -202,9 +234,8 @@ fn forget_older(
         .map(|snapshot| snapshot.header.seq)
         .filter(|seq| *seq != last_seq && !vault.log().is_forgotten(device, *seq))
         .collect();
-    let taken_over: Vec<Digest> =
-        objects.packs.iter().filter(|pack| pack.listed != last_seq).map(|pack| pack.name).collect();
-    let bytes_kept = check_whole(vault, &history, &taken_over)?;
+    let taken_over = objects.packs.iter().filter(|pack| pack.listed != last_seq);
+    let bytes_kept = taken_over.map(|pack| u64::from(pack.length)).sum();
     if !older.is_empty() {
         let forget = vault.forget(device, &older, now, &no_wait)?;
         let unused: HashSet<Digest> = history
@@ -218,18 +249,6 @@ fn forget_older(
     }
     remove_unnamed(vault, &history)?;
     Ok(bytes_kept)
-}
-
-/// Reads objects that are taken over, by the names under which headers list them, and says how many bytes
-/// they have: what rotted in the file before must not pass for sealed now.
-fn check_whole(vault: &Vault, history: &History, listed: &[Digest]) -> Result<u64, Error> {
-    let lengths = listed.par_iter().map(|listed| {
-        let located = history.locate(vault.log(), *listed)?;
-        let name = Place::Pack { device: history.device(), digest: located.name }.name();
-        whole_object_bytes(vault.store(), &name, &located)?;
-        Ok(u64::from(located.length))
-    });
-    lengths.sum()
 }
 
 /// Takes out of a draft all packs that don't have to exist.

@@ -137,6 +137,15 @@ impl Machine {
     /// # Errors
     /// [`Error::State`]; as [`history::newest_headers`].
     pub fn pin(&self, vault: &LockedVault) -> Result<(), Error> {
+        self.see(vault)?;
+        self.remember(&vault.store().place(), &vault.log().fingerprint())
+    }
+
+    /// Remembers the state of a vault that was just checked, wherever it stands.
+    ///
+    /// # Errors
+    /// As [`Machine::pin`].
+    pub fn see(&self, vault: &LockedVault) -> Result<(), Error> {
         let log = vault.log();
         let fingerprint = log.fingerprint();
         let before = self.pins(&fingerprint)?;
@@ -148,6 +157,6 @@ impl Machine {
             let state = self.vault_state(&fingerprint);
             state.replace(SEEN_FILE, &pins.encode()).map_err(|error| io_error(&state, SEEN_FILE, &error))?;
         }
-        self.remember(&vault.store().place(), &fingerprint)
+        Ok(())
     }
 }

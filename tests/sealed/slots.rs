@@ -38,8 +38,11 @@ fn change<T>(
     change: impl FnOnce(&mut Vault) -> Result<T, error::Error>,
 ) -> Result<(), Error> {
     let (mut vault, draft) = desk.unlock_draft(way)?;
+    if takes_away {
+        seal::renew_keys(&mut vault, now, &Silent)?;
+    }
     change(&mut vault)?;
-    seal::reslot(&mut vault, &draft, takes_away, now, &Silent).map(drop)
+    seal::finish_slots(&vault, &draft, &Silent).map(drop)
 }
 
 fn draft_slot(vault: &Vault, way: &Way, label: &str) -> Result<DraftSlot, error::Error> {
@@ -155,6 +158,36 @@ fn slots_change_again_and_again_between_edits() {
         desk.is_sound();
         desk.opens_to_the_source(&way(2));
     }
+}
+
+#[test]
+fn an_owner_replaces_the_very_slot_that_he_opened_or_takes_it_away() {
+    let desk = Desk::new();
+    desk.seal();
+    change(&desk, &way(1), true, |vault| {
+        let new =
+            slot::generate(&vault.log().fingerprint(), Role::Owner, &way(7), &Argon2Settings::LEAST, "me")?;
+        let new = DraftSlot { role: Role::Owner, keys: new.0, lock: new.1 };
+        let own = vault.slot().0.id;
+        vault.change_keys(now(), &|_| {}, &|draft| draft.replace_slot(own, copy(&new)))
+    })
+    .unwrap();
+    assert!(!opens(&desk, &way(1)));
+    assert!(opens(&desk, &way(7)));
+    desk.opens_to_the_source(&way(7));
+    change(&desk, &way(7), true, |vault| {
+        let heir =
+            slot::generate(&vault.log().fingerprint(), Role::Owner, &way(8), &Argon2Settings::LEAST, "heir")?;
+        let heir = DraftSlot { role: Role::Owner, keys: heir.0, lock: heir.1 };
+        let own = vault.slot().0.id;
+        vault.change_keys(now(), &|_| {}, &|draft| {
+            draft.add_slot(copy(&heir))?;
+            draft.remove_slot(own)
+        })
+    })
+    .unwrap();
+    assert!(!opens(&desk, &way(7)));
+    desk.opens_to_the_source(&way(8));
 }
 
 #[test]

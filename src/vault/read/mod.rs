@@ -185,7 +185,11 @@ impl<'a> SnapshotReader<'a> {
         }
     }
 
-    fn pack(&self, listed: &Digest) -> Result<Arc<PackReader>, Error> {
+    /// The pack that a header lists by this name, its directory read.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Damaged`] naming it.
+    pub fn pack(&self, listed: &Digest) -> Result<Arc<PackReader>, Error> {
         if let Some(pack) = lock(&self.packs).get(listed) {
             return Ok(pack);
         }
