@@ -666,7 +666,7 @@ fn ctrl_c_leaves_nothing_behind() {
     bench.write("Rows/rows.csv", text.as_bytes());
     let key = [("STRONGROOM_KEY_FILE", "key")];
     let mut terminal = bench.at_terminal(&["seal", "Rows", "--compression", "19"], &key);
-    terminal.sees("backing up");
+    terminal.sees("sealing");
     terminal.breaks();
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 130, "{text}");
@@ -678,7 +678,7 @@ fn ctrl_c_leaves_nothing_behind() {
     rows.iter_mut().step_by(20_000).for_each(|byte| *byte ^= 1);
     bench.write("Rows/rows.csv", &rows);
     let mut terminal = bench.at_terminal(&["seal", "Rows", "--compression", "19"], &key);
-    terminal.sees("backing up");
+    terminal.sees("sealing");
     terminal.breaks();
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 130, "{text}");
