@@ -528,7 +528,7 @@ fn ways_into_a_file_come_and_go() {
     let bench = sealed();
     on_file(&bench, &["slot", "add", "anna", "--new-key-file", "anna.key"]).ends(0).complains("").says(
         "keep         the new key file anna.key\n\
-         anna opens the file by key file: all snapshots of all devices, and changes nothing\n",
+         anna opens the file by key file: all of it, and changes nothing\n",
     );
     let open = |key: &str| {
         let args = ["open", "Customers.strongroom", "--target", key, "--key-file"];
@@ -666,7 +666,7 @@ fn ctrl_c_leaves_nothing_behind() {
     bench.write("Rows/rows.csv", text.as_bytes());
     let key = [("STRONGROOM_KEY_FILE", "key")];
     let mut terminal = bench.at_terminal(&["seal", "Rows", "--compression", "19"], &key);
-    terminal.sees("backing up");
+    terminal.sees("sealing");
     terminal.breaks();
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 130, "{text}");
@@ -678,7 +678,7 @@ fn ctrl_c_leaves_nothing_behind() {
     rows.iter_mut().step_by(20_000).for_each(|byte| *byte ^= 1);
     bench.write("Rows/rows.csv", &rows);
     let mut terminal = bench.at_terminal(&["seal", "Rows", "--compression", "19"], &key);
-    terminal.sees("backing up");
+    terminal.sees("sealing");
     terminal.breaks();
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 130, "{text}");
