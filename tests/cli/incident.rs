@@ -140,8 +140,16 @@ fn no_clock_costs_a_snapshot() {
     assert_eq!(snapshots(&bench), 3);
     bench.keyed(&["restore", "latest", "--target", "out"]).ends(0);
     // What is none of the machine's can be taken out later, too.
-    bench.keyed(&["device", "revoke", "laptop", "--last", "1"]).ends(0);
+    let listed = |last: &str| {
+        bench.keyed(&["device", "revoke", "laptop", "--last", last]).ends(0);
+        bench.keyed(&["device", "list"]).ends(0).out
+    };
+    assert!(listed("2").contains("          1 of its snapshots doesn't count\n"));
+    let run = bench.keyed(&["verify"]).ends(0);
+    assert!(run.err.contains("1 snapshot of revoked devices counts for nothing\n"), "{}", run.err);
+    assert!(listed("1").contains("          2 of its snapshots don't count\n"));
     assert_eq!(snapshots(&bench), 1);
+    assert!(listed("0").contains("(revoked): none of its snapshots counts\n"));
 }
 
 /// Adds what a thief adds who has the machine's state: a second snapshot at the next place.

@@ -104,6 +104,26 @@ fn the_log_is_asked_for_one_slot_from_a_time_on_and_for_programs() {
 }
 
 #[test]
+fn what_kind_of_slot_was_added_and_whether_an_incident_was_a_dry_run_is_told() {
+    let bench = with_reader();
+    let cards = ["--role", "owner", "--cards", "2/3", "--cards-out", "cards"];
+    bench.keyed(&[&["slot", "add", "board"], &cards[..]].concat()).ends(0);
+    bench.keyed(&["slot", "passwd", "anna", "--new-key-file", "new.key"]).ends(0);
+    bench.keyed(&["incident", "--slot", "board"]).ends(0);
+    bench.keyed(&["incident", "--slot", "board", "--yes"]).ends(0);
+    assert_eq!(
+        lines(&bench.keyed(&["log"]).ends(0).out),
+        [
+            "owner owner HOST slot add board --role owner --cards 2/3",
+            "owner owner HOST slot passwd anna --new-key-file",
+            "owner owner HOST incident board",
+            "owner owner HOST incident board --yes",
+            "owner owner HOST log",
+        ]
+    );
+}
+
+#[test]
 fn a_reader_is_refused_and_that_too_is_in_the_log() {
     let bench = with_reader();
     by_anna(&bench, &["log"]).ends(26).says("").complains(

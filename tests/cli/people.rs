@@ -152,6 +152,8 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
         .keyed(&["slot", "add", "board", "--role", "owner", "--cards", "2/3", "--cards-out", "cards"])
         .ends(0);
     bench.keyed(&["slot", "add", "others", "--cards", "2/2", "--cards-out", "others"]).ends(0);
+    let folder = fs::metadata(bench.path("cards")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&folder) & 0o777, 0o700);
     let card = |number: u8| format!("cards/card-{number}-of-3.txt");
     let (one, two, three) = (card(1), card(2), card(3));
     for pair in [[&one, &two], [&two, &three], [&three, &one]] {
@@ -715,4 +717,15 @@ fn who_takes_his_own_way_in_away_is_told_if_only_a_code_is_left() {
     let run = bench.keyed(&["slot", "remove", "owner"]).ends(0);
     let said = "warning: nothing but a recovery code or cards opens the vault with an owner's powers now: ";
     assert!(run.err.starts_with(said), "{}", run.err);
+}
+
+#[test]
+fn whose_secret_changes_is_said_before_a_new_one_is_asked_for() {
+    let bench = Bench::with_vault();
+    let mut terminal = bench.at_terminal(&["slot", "passwd"], &[("STRONGROOM_KEY_FILE", "key")]);
+    terminal.sees("This gives owner, the slot that you opened, another secret.");
+    terminal.breaks();
+    let (_, exit) = terminal.ends();
+    assert!(exit != 0);
+    bench.keyed(&["slot", "test"]).ends(0);
 }
