@@ -6,6 +6,7 @@
 
 mod draft;
 mod file;
+mod files;
 mod header;
 mod joined;
 #[cfg(test)]
