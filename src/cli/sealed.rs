@@ -27,7 +27,7 @@ const FIRST_PART: &str = ".001";
 pub fn is_file(place: &Path) -> bool {
     match std::fs::metadata(place) {
         Ok(meta) => !meta.is_dir(),
-        Err(_) => with_ending(place, FIRST_PART).is_file(),
+        Err(_) => with_ending(place, FIRST_PART).is_file() || SealedFile::was_cut_off(&without_part(place)),
     }
 }
 

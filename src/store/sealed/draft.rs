@@ -128,10 +128,12 @@ impl SealedDraft {
     /// A file that holds what `base` does, but for what is put here and removed here.
     ///
     /// New packs are put aside in `spool_folder`, in a file without a name, until the end. The `end` of the
-    /// base isn't taken over.
+    /// base isn't taken over. A target that replaces something is the base's own place: it is locked for other
+    /// drafts as long as this one is there, and replaced only if it is still what was loaded.
     ///
     /// # Errors
-    /// As [`SealedDraft::stream`], and of `spool_folder`.
+    /// As [`SealedDraft::stream`], and of `spool_folder`; [`Error::Busy`] if another draft has the lock;
+    /// [`Error::Changed`] if something else is there by now.
     pub fn over(base: Arc<SealedFile>, spool_folder: &Path, target: Target) -> Result<Self, Error> {
         Self::new(Some(base), Some(spool_folder), target)
     }
@@ -141,7 +143,8 @@ impl SealedDraft {
         spool_folder: Option<&Path>,
         target: Target,
     ) -> Result<Self, Error> {
-        let sink = Sink::new(target)?;
+        let before = base.as_ref().map_or(&[][..], |base| base.stamps());
+        let sink = Sink::new(target, before)?;
         let spool = spool_folder.map(Spool::new).transpose()?;
         Ok(Self {
             place: sink.place(),
@@ -181,7 +184,9 @@ impl SealedDraft {
     /// [`Error::NoPlace`] if the members don't make up a sealed file, which begins with GENESIS;
     /// [`Error::ReadOnly`] if it is finished, or a write failed before; [`Error::Occupied`], [`Error::NoRoom`], [`Error::PartSize`], [`Error::Denied`] or
     /// [`Error::Place`] of the target; [`Error::Short`] or [`Error::Io`] if a pack can't be read any more.
-    /// Nothing of the target is left then, but for a stream, which isn't a sealed file without its end.
+    /// Nothing of the target is left then, but for a stream, which isn't a sealed file without its end, and
+    /// what was to be replaced is as it was. [`Error::Changed`] if it was replaced or written to meanwhile;
+    /// [`Error::Unfinished`] if parts of it were set aside and can't be put back.
     pub fn finish(&self, end: &[u8], progress: &dyn Fn(u64)) -> Result<(), Error> {
         let mut state = self.lock();
         self.check_going(&state)?;
@@ -538,6 +543,7 @@ impl Store for SealedDraft {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering;
@@ -840,6 +846,41 @@ mod tests {
     }
 
     #[test]
+    fn of_two_writers_one_waits_and_nothing_that_was_changed_meanwhile_is_replaced() {
+        for target in [Target::file, |path: &Path| Target::parts(path, PART_BYTES_MIN)] {
+            let (folder, path) = new();
+            let large = vec![7; 200_000];
+            write(target(&path), &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &large)]);
+            let load = || Arc::new(SealedFile::load(&path).unwrap());
+            let over = |base| SealedDraft::over(base, folder.path(), target(&path).replacing());
+
+            let (first, second) = (over(load()).unwrap(), load());
+            assert!(matches!(over(Arc::clone(&second)), Err(Error::Busy { .. })));
+            put(&first, &[("p/2", b"new")]);
+            finish(&first).unwrap();
+            drop(first);
+            // The lock is free, but what the second one knows is gone.
+            assert!(matches!(over(second), Err(Error::Changed { .. })));
+
+            let draft = over(load()).unwrap();
+            let changed = if path.exists() { path.clone() } else { part_of(&path, 3) };
+            let same = fs::read(&changed).unwrap();
+            fs::write(folder.path().join("moved"), &same).unwrap();
+            fs::rename(folder.path().join("moved"), &changed).unwrap();
+            let before = names(&folder);
+            let place = changed.display().to_string();
+            assert!(matches!(finish(&draft), Err(Error::Changed { place: told }) if told == place));
+            assert_eq!(names(&folder), before);
+            assert!(fs::read(&changed).unwrap() == same);
+
+            let base = load();
+            fs::OpenOptions::new().append(true).open(&changed).unwrap().write_all(b"more").unwrap();
+            drop(draft);
+            assert!(matches!(over(base), Err(Error::Changed { .. })));
+        }
+    }
+
+    #[test]
     fn large_packs_are_copied_from_file_and_spool() {
         let (folder, path) = new();
         let large: Vec<u8> = (0..=250).cycle().take(2 * COPY_BYTES + 77).collect();
@@ -956,7 +997,7 @@ mod tests {
             let draft = SealedDraft::stream(target()).unwrap();
             put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/00/0", &[0; 200_000])]);
             match &mut draft.lock().writer.sink {
-                Sink::Files(files) => files.sync = fail,
+                Sink::Files(files) => files.disk.sync = fail,
                 Sink::Stream(_) => panic!("it goes to files"),
             }
             assert!(matches!(finish(&draft), Err(Error::Place { .. })));

@@ -19,11 +19,13 @@ use super::super::Error;
 use super::super::Listed;
 use super::super::Store;
 use super::super::local::place_failure;
+use super::aside;
 use super::header;
 use super::header::BLOCK_BYTES;
 use super::header::BLOCK_STEP;
 use super::header::Order;
 use super::header::Rank;
+use super::hold::Stamp;
 use super::joined::Joined;
 use super::joined::length_of;
 use super::joined::within;
@@ -45,18 +47,22 @@ pub struct SealedFile {
     offsets: Vec<u64>,
     /// Indexes of `members`, by name.
     by_name: Vec<u32>,
+    /// What each of its files was when it was loaded.
+    stamps: Vec<Stamp>,
 }
 
 impl SealedFile {
     /// Opens the file at `path` and checks its layout, all but what the members hold.
     ///
     /// If nothing is at `path` but at `path.001`, or if `path` itself ends in `.001`, the parts from
-    /// there on are read as one. All of them stay open, at most 999.
+    /// there on are read as one. All of them stay open, at most 999. Parts that a writer set aside who was
+    /// cut off before the new ones had all their names are put back first.
     ///
     /// # Errors
     /// [`Error::NoVault`] if nothing is there; [`Error::NotSealed`] if it is no plain file or doesn't
     /// begin as a sealed file does; [`Error::Malformed`] if it goes on in another way, or a part is
-    /// missing or has another length; [`Error::Denied`] or [`Error::Place`] if it can't be read.
+    /// missing or has another length; [`Error::Busy`] if its parts are being replaced, [`Error::Unfinished`]
+    /// if they were and can't be put back; [`Error::Denied`] or [`Error::Place`] if it can't be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let whole = match path.extension() {
             Some(number) if number == "001" => path.with_extension(""),
@@ -67,9 +73,17 @@ impl SealedFile {
                 None => path.to_owned(),
             },
         };
+        aside::settle(&whole)?;
         let (files, bytes) =
             join(&whole)?.ok_or_else(|| Error::NoVault { place: path.display().to_string() })?;
         Self::parse(whole.display().to_string(), files, bytes)
+    }
+
+    /// Whether nothing but parts that were set aside is left of a file in parts at `path`, since a writer was
+    /// cut off: [`SealedFile::load`] puts them back.
+    #[must_use]
+    pub fn was_cut_off(path: &Path) -> bool {
+        aside::is_cut_off(path)
     }
 
     /// Puts all that `reader` gives aside in a file without a name in `folder`, and reads it from there.
@@ -111,10 +125,12 @@ impl SealedFile {
 
     /// Reads the layout of `bytes` bytes.
     fn parse(place: String, files: Joined, bytes: u64) -> Result<Self, Error> {
+        let stamps = files.files().iter().map(|file| Stamp::of(file)).collect::<io::Result<_>>();
+        let stamps = stamps.map_err(|source| Error::Place { place: place.clone(), source })?;
         let mut layout = Layout::new(place);
         layout.read(&files, bytes)?;
         layout.check_whole(bytes)?;
-        Ok(Self::new(layout, files))
+        Ok(Self { stamps, ..Self::new(layout, files) })
     }
 
     /// A file of which the whole layout was read.
@@ -123,7 +139,7 @@ impl SealedFile {
         let count = u32::try_from(members.len()).expect("members are at most 2^20");
         let mut by_name: Vec<u32> = (0..count).collect();
         by_name.sort_unstable_by(|&a, &b| members[index(a)].name.cmp(&members[index(b)].name));
-        Self { place, files, members, offsets, by_name }
+        Self { place, files, members, offsets, by_name, stamps: Vec::new() }
     }
 
     /// Where the bytes of an object begin, and how many there are; nothing if it isn't there.
@@ -141,6 +157,11 @@ impl SealedFile {
     /// All members and where their bytes begin, in the order of the file.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Listed, u64)> {
         self.members.iter().zip(self.offsets.iter().copied())
+    }
+
+    /// What each of its files was when it was loaded; nothing of a stream.
+    pub(super) fn stamps(&self) -> &[Stamp] {
+        &self.stamps
     }
 
     /// What the members are read from.
@@ -275,7 +296,7 @@ pub(super) fn part_of(whole: &Path, number: usize) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::NotSealed`] if it isn't a plain file; [`Error::Denied`] or [`Error::Place`].
-fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
+pub(super) fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
     // A pipe must not block, nor a terminal be adopted.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let place = || path.display().to_string();

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::super::Error;
 use super::file::PARTS_MAX;
 use super::files::Files;
+use super::hold::Stamp;
 use super::joined::Joined;
 
 /// The shortest parts that a file is cut into.
@@ -46,7 +47,9 @@ impl Target {
 
     /// The same, in place of what has the name or names, once the new file is whole.
     ///
-    /// Parts can't all be replaced at once: who is cut off meanwhile finds old and new ones side by side.
+    /// Parts can't all be
+    /// replaced at once: those that were there are set aside meanwhile, and whoever comes after a power cut
+    /// finds either all of them or all new ones.
     #[must_use]
     pub fn replacing(mut self) -> Self {
         if let Kind::Named { replaces, .. } = &mut self.0 {
@@ -63,15 +66,17 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Looks whether the target may be written to; nothing is made before the first write.
+    /// Looks whether the target may be written to, and locks what it is to replace; nothing is made before the
+    /// first write. `before` is what has to be there to be replaced, or empty if anything may be.
     ///
     /// # Errors
+    /// [`Error::Busy`]; [`Error::Changed`];
     /// [`Error::Occupied`]; [`Error::PartSize`]; [`Error::Denied`], [`Error::ReadOnly`] or
     /// [`Error::Place`] of the folder.
-    pub(super) fn new(target: Target) -> Result<Self, Error> {
+    pub(super) fn new(target: Target, before: &[Stamp]) -> Result<Self, Error> {
         Ok(match target.0 {
             Kind::Named { path, part_bytes, replaces } => {
-                Self::Files(Files::new(path, part_bytes, replaces)?)
+                Self::Files(Files::new(path, part_bytes, replaces, before)?)
             }
             Kind::Stream(writer) => Self::Stream(writer),
         })
