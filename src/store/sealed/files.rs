@@ -2,15 +2,19 @@
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Uid;
 use rustix::io::Errno;
 
 use super::super::Error;
@@ -160,6 +164,9 @@ impl Files {
     /// Syncs all files and names them.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         for (index, file) in self.joined.files().iter().enumerate() {
+            if self.replaces {
+                self.liken(index);
+            }
             // Asked for once, as a second time may get a false yes.
             (self.disk.sync)(file.as_fd()).map_err(|errno| place_failure(&self.path_of(index), errno))?;
         }
@@ -231,6 +238,23 @@ impl Files {
         })
     }
 
+    /// Gives a file the owner, group and mode of the one that it replaces, or of the first part if there are
+    /// more parts now, as far as that is allowed: who could read it still can, and nobody else.
+    fn liken(&self, index: usize) {
+        let stat = |index| self.path_of(index).metadata().ok().filter(Metadata::is_file);
+        let file = &self.joined.files()[index];
+        let (Some(old), Ok(new)) = (stat(index).or_else(|| stat(0)), file.metadata()) else { return };
+        if old.uid() != new.uid() {
+            let _ = rustix::fs::fchown(file, Some(Uid::from_raw(old.uid())), None);
+        }
+        let keeps_group =
+            old.gid() == new.gid() || rustix::fs::fchown(file, None, Some(Gid::from_raw(old.gid()))).is_ok();
+        // Rights of one group aren't another group's.
+        let mode = old.mode() & if keeps_group { 0o777 } else { 0o707 };
+        // Where files have no modes, nothing has to be done.
+        let _ = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+    }
+
     /// Removes what isn't whole.
     pub(super) fn abandon(&mut self) {
         for temporary in self.temporaries.drain(..) {
@@ -260,6 +284,7 @@ fn name_in(path: &Path) -> &OsStr {
 mod tests {
     use std::cell::Cell;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
 
@@ -399,6 +424,29 @@ mod tests {
         fs::remove_dir(part_of(&path, 7)).unwrap();
         assert_eq!(pack_at(&path), [1; 100_000]);
         assert_eq!(names(&folder).len(), 2);
+    }
+
+    #[test]
+    fn what_replaces_a_file_has_its_mode_but_no_setuid_bit() {
+        for in_parts in [None, Some(PART_BYTES_MIN)] {
+            let (folder, path) = new();
+            let first = if in_parts.is_some() { part_of(&path, 1) } else { path.clone() };
+            fs::write(&first, "old").unwrap();
+            fs::set_permissions(&first, fs::Permissions::from_mode(0o4640)).unwrap();
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(&first, Some(1234), Some(1235)).unwrap();
+                fs::set_permissions(&first, fs::Permissions::from_mode(0o4640)).unwrap();
+            }
+            let old = first.metadata().unwrap();
+            let mut files = Files::new(path.clone(), in_parts, true, &[]).unwrap();
+            files.write(&sealed(&[1; 100_000])).unwrap();
+            files.finish().unwrap();
+            for name in names(&folder) {
+                let new = folder.path().join(name).metadata().unwrap();
+                assert_eq!(new.mode() & 0o7777, 0o640);
+                assert_eq!((new.uid(), new.gid()), (old.uid(), old.gid()));
+            }
+        }
     }
 
     #[test]

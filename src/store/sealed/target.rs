@@ -47,7 +47,7 @@ impl Target {
 
     /// The same, in place of what has the name or names, once the new file is whole.
     ///
-    /// Parts can't all be
+    /// It keeps the mode and, as far as that is allowed, the owner of what was there. Parts can't all be
     /// replaced at once: those that were there are set aside meanwhile, and whoever comes after a power cut
     /// finds either all of them or all new ones.
     #[must_use]
