@@ -305,6 +305,15 @@ impl From<&store::Error> for Failure {
                 (Exit::Failed, "nothing was written over; this is a fault of strongroom's and worth a report")
             }
             Error::Occupied { .. } => (Exit::Refused, "choose another name, or move away what is there"),
+            Error::Busy { .. } => (Exit::Locked, "wait until it has ended, then run the command again"),
+            Error::Changed { .. } => {
+                (Exit::Refused, "nothing was replaced: run the command again, on the file as it is now")
+            }
+            Error::Unfinished { .. } => (
+                Exit::Damaged,
+                "none was removed: run the command again where that folder can be written, or give each \
+                 .NAME.NNN.DIGITS.old its name NAME.NNN back",
+            ),
             Error::PartSize { .. } => (Exit::Usage, "give another size"),
             Error::NoRoom { .. } => {
                 (Exit::Failed, "make room there and run the command again: nothing of the new file was left")
@@ -503,6 +512,9 @@ mod tests {
             (Error::Malformed { place: place(), offset: 512, what: "something" }, Exit::Damaged),
             (Error::NoPlace { name: object() }, Exit::Failed),
             (Error::Occupied { place: place() }, Exit::Refused),
+            (Error::Busy { place: place() }, Exit::Locked),
+            (Error::Changed { place: place() }, Exit::Refused),
+            (Error::Unfinished { place: place() }, Exit::Damaged),
             (Error::PartSize { place: place() }, Exit::Usage),
             (Error::NoRoom { place: place() }, Exit::Failed),
             (Error::Io { name: object(), source: source() }, Exit::Failed),

@@ -23,13 +23,17 @@ use crate::vault::slot::Way;
 pub const SUFFIX: &str = ".strongroom";
 /// How the name of the first part of one that was split ends.
 const FIRST_PART: &str = ".001";
+/// How that of the second one ends.
+const SECOND_PART: &str = ".002";
+/// How long the parts of a file may become that had only one shorter part, in bytes.
+const ONE_PART_BYTES: u64 = 1 << 30;
 
 /// Whether a place is a file, or the parts of one, and no folder.
 #[must_use]
 pub fn is_file(place: &Path) -> bool {
     match std::fs::metadata(place) {
         Ok(meta) => !meta.is_dir(),
-        Err(_) => with_ending(place, FIRST_PART).is_file(),
+        Err(_) => with_ending(place, FIRST_PART).is_file() || SealedFile::was_cut_off(&without_part(place)),
     }
 }
 
@@ -91,7 +95,9 @@ pub fn unlock_draft(
     place: &Path,
     way: &Way,
 ) -> Result<(Vault, Arc<SealedDraft>), Failure> {
+    // What a link leads to is what changes, not the link.
     let whole = without_part(place);
+    let whole = if whole.is_symlink() { std::fs::canonicalize(&whole).unwrap_or(whole) } else { whole };
     let target = match part_bytes(&whole) {
         None => Target::file(&whole),
         Some(bytes) => Target::parts(&whole, bytes),
@@ -143,11 +149,16 @@ pub fn without_part(place: &Path) -> PathBuf {
 }
 
 /// The length of the parts of a file that is in parts.
+///
+/// A single part is as long as what is in it, which says nothing of how long parts may be: the file stays in
+/// one part then, up to [`ONE_PART_BYTES`].
 fn part_bytes(whole: &Path) -> Option<u64> {
     if whole.exists() {
         return None;
     }
-    with_ending(whole, FIRST_PART).metadata().ok().map(|meta| meta.len())
+    let bytes = with_ending(whole, FIRST_PART).metadata().ok()?.len();
+    let is_one = with_ending(whole, SECOND_PART).symlink_metadata().is_err();
+    Some(if is_one { bytes.max(ONE_PART_BYTES) } else { bytes })
 }
 
 /// `path` with `ending` after its name.
@@ -156,4 +167,29 @@ pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_single_part_says_nothing_of_how_long_parts_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("x.strongroom");
+        let part = |ending| File::create(with_ending(&whole, ending)).unwrap();
+        assert_eq!(part_bytes(&whole), None);
+        let first = part(".001");
+        first.set_len(70_000).unwrap();
+        assert_eq!(part_bytes(&whole), Some(1 << 30));
+        first.set_len(3 << 30).unwrap();
+        assert_eq!(part_bytes(&whole), Some(3 << 30));
+        first.set_len(70_000).unwrap();
+        part(".002");
+        assert_eq!(part_bytes(&whole), Some(70_000));
+        File::create(&whole).unwrap();
+        assert_eq!(part_bytes(&whole), None);
+    }
 }

@@ -269,6 +269,22 @@ pub enum Error {
         /// Where.
         place: String,
     },
+    /// Another writer is at work on a file.
+    Busy {
+        /// Where.
+        place: String,
+    },
+    /// A file that was to be replaced isn't what it was when it was read.
+    Changed {
+        /// Where.
+        place: String,
+    },
+    /// Parts of a file were set aside to be replaced, and can't be put back: all of them are there, as
+    /// `.NAME.NNN.<16 hex digits>.old`.
+    Unfinished {
+        /// Where the whole file belongs.
+        place: String,
+    },
     /// A file can't be cut into parts of that size.
     PartSize {
         /// Where they were to be.
@@ -314,6 +330,11 @@ impl fmt::Display for Error {
             }
             Self::NoPlace { name } => write!(f, "object {name} has no place in a sealed file at this time"),
             Self::Occupied { place } => write!(f, "{place} is there already"),
+            Self::Busy { place } => write!(f, "another run is at work on {place}"),
+            Self::Changed { place } => write!(f, "{place} was changed meanwhile"),
+            Self::Unfinished { place } => {
+                write!(f, "parts of {place} were set aside to be replaced and can't be put back")
+            }
             Self::PartSize { place } => {
                 write!(
                     f,
@@ -364,6 +385,13 @@ mod tests {
             ),
             (Error::NoPlace { name: name() }, "object a/b has no place in a sealed file at this time", false),
             (Error::Occupied { place: place() }, "/vault is there already", false),
+            (Error::Busy { place: place() }, "another run is at work on /vault", false),
+            (Error::Changed { place: place() }, "/vault was changed meanwhile", false),
+            (
+                Error::Unfinished { place: place() },
+                "parts of /vault were set aside to be replaced and can't be put back",
+                false,
+            ),
             (
                 Error::PartSize { place: place() },
                 "/vault can't be cut into parts of that size: at least 64 KiB each, at most 999 parts",

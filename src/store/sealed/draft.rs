@@ -128,10 +128,12 @@ impl SealedDraft {
     /// A file that holds what `base` does, but for what is put here and removed here.
     ///
     /// New packs are put aside in `spool_folder`, in a file without a name, until the end. The `end` of the
-    /// base isn't taken over.
+    /// base isn't taken over. A target that replaces something is the base's own place: it is locked for other
+    /// drafts as long as this one is there, and replaced only if it is still what was loaded.
     ///
     /// # Errors
-    /// As [`SealedDraft::stream`], and of `spool_folder`.
+    /// As [`SealedDraft::stream`], and of `spool_folder`; [`Error::Busy`] if another draft has the lock;
+    /// [`Error::Changed`] if something else is there by now.
     pub fn over(base: Arc<SealedFile>, spool_folder: &Path, target: Target) -> Result<Self, Error> {
         Self::new(Some(base), Some(spool_folder), target)
     }
@@ -141,7 +143,8 @@ impl SealedDraft {
         spool_folder: Option<&Path>,
         target: Target,
     ) -> Result<Self, Error> {
-        let sink = Sink::new(target)?;
+        let before = base.as_ref().map_or(&[][..], |base| base.stamps());
+        let sink = Sink::new(target, before)?;
         let spool = spool_folder.map(Spool::new).transpose()?;
         Ok(Self {
             place: sink.place(),
@@ -181,7 +184,9 @@ impl SealedDraft {
     /// [`Error::NoPlace`] if the members don't make up a sealed file, which begins with GENESIS;
     /// [`Error::ReadOnly`] if it is finished, or a write failed before; [`Error::Occupied`], [`Error::NoRoom`], [`Error::PartSize`], [`Error::Denied`] or
     /// [`Error::Place`] of the target; [`Error::Short`] or [`Error::Io`] if a pack can't be read any more.
-    /// Nothing of the target is left then, but for a stream, which isn't a sealed file without its end.
+    /// Nothing of the target is left then, but for a stream, which isn't a sealed file without its end, and
+    /// what was to be replaced is as it was. [`Error::Changed`] if it was replaced or written to meanwhile;
+    /// [`Error::Unfinished`] if parts of it were set aside and can't be put back.
     pub fn finish(&self, end: &[u8], progress: &dyn Fn(u64)) -> Result<(), Error> {
         let mut state = self.lock();
         self.check_going(&state)?;
@@ -538,6 +543,7 @@ impl Store for SealedDraft {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering;
@@ -547,9 +553,12 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::file::part_of;
+    use super::super::samples::ADMIN_RING;
     use super::super::samples::END;
     use super::super::samples::GENESIS;
+    use super::super::samples::READ_RING;
     use super::super::samples::Sample;
+    use super::super::samples::TABLE;
     use super::super::samples::file;
     use super::super::samples::name;
     use super::super::target::PART_BYTES_MIN;
@@ -693,7 +702,7 @@ mod tests {
         ];
         let large: Vec<u8> = (0..=250).cycle().take(200_000).collect();
         for draft in drafts {
-            put(&draft, &[GENESIS, ("p/1", &large), ("p/2", b"0123456789")]);
+            put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &large), ("p/2", b"0123456789")]);
             assert!(draft.get(&name("p/1"), 200_000).unwrap() == large);
             assert_eq!(draft.get_range(&name("p/1"), 65_000..67_000).unwrap(), &large[65_000..67_000]);
             assert_eq!(draft.get_range(&name("p/2"), 3..5).unwrap(), b"34");
@@ -701,7 +710,7 @@ mod tests {
             assert!(matches!(draft.get(&name("p/2"), 9), Err(Error::TooLarge { .. })));
         }
         let pipe = SealedDraft::stream(Target::stream(Box::new(io::sink()))).unwrap();
-        put(&pipe, &[GENESIS, ("p/1", b"pack")]);
+        put(&pipe, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", b"pack")]);
         assert!(matches!(pipe.get(&name("p/1"), 9), Err(Error::Io { .. })));
         assert_eq!(pipe.size(&name("p/1")).unwrap(), 4);
         assert_eq!(pipe.get(&name(GENESIS.0), 9).unwrap(), GENESIS.1);
@@ -713,10 +722,10 @@ mod tests {
         let draft = SealedDraft::stream(Target::file(&path)).unwrap();
         // There is nothing yet that a file could begin with.
         assert!(matches!(draft.put(&name("p/1"), b"x"), Err(Error::NoPlace { .. })));
-        put(&draft, &[GENESIS, ("k/1", b"old"), ("k/2", b"new")]);
+        put(&draft, &[GENESIS, ADMIN_RING, READ_RING, ("k/1", b"old"), ("k/2", b"new")]);
         draft.remove(&name("k/1")).unwrap();
         put(&draft, &[("p/1", b"x"), ("s/1", b"gone"), ("s/2", b"stays")]);
-        for before in ["a/1", "k/3", "r/1", "c/1", "m/1"] {
+        for before in ["a/1", "k/3", "r/3", "c/1", "m/1"] {
             assert!(matches!(draft.put(&name(before), b""), Err(Error::NoPlace { .. })), "{before}");
         }
         for written in [GENESIS.0, "k/2", "p/1"] {
@@ -726,8 +735,17 @@ mod tests {
         draft.remove(&name("s/1")).unwrap();
         put(&draft, &[("p/0", b"y"), ("u/1", b"log")]);
         finish(&draft).unwrap();
-        let members =
-            [GENESIS, ("k/2", b"new"), ("p/1", b"x"), ("p/0", b"y"), ("s/2", b"stays"), ("u/1", b"log"), END];
+        let members = [
+            GENESIS,
+            ("k/2", b"new"),
+            ADMIN_RING,
+            READ_RING,
+            ("p/1", b"x"),
+            ("p/0", b"y"),
+            ("s/2", b"stays"),
+            ("u/1", b"log"),
+            END,
+        ];
         assert_eq!(fs::read(&path).unwrap(), file(&members));
     }
 
@@ -828,15 +846,53 @@ mod tests {
     }
 
     #[test]
+    fn of_two_writers_one_waits_and_nothing_that_was_changed_meanwhile_is_replaced() {
+        for target in [Target::file, |path: &Path| Target::parts(path, PART_BYTES_MIN)] {
+            let (folder, path) = new();
+            let large = vec![7; 200_000];
+            write(target(&path), &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &large)]);
+            let load = || Arc::new(SealedFile::load(&path).unwrap());
+            let over = |base| SealedDraft::over(base, folder.path(), target(&path).replacing());
+
+            let (first, second) = (over(load()).unwrap(), load());
+            assert!(matches!(over(Arc::clone(&second)), Err(Error::Busy { .. })));
+            put(&first, &[("p/2", b"new")]);
+            finish(&first).unwrap();
+            drop(first);
+            // The lock is free, but what the second one knows is gone.
+            assert!(matches!(over(second), Err(Error::Changed { .. })));
+
+            let draft = over(load()).unwrap();
+            let changed = if path.exists() { path.clone() } else { part_of(&path, 3) };
+            let same = fs::read(&changed).unwrap();
+            fs::write(folder.path().join("moved"), &same).unwrap();
+            fs::rename(folder.path().join("moved"), &changed).unwrap();
+            let before = names(&folder);
+            let place = changed.display().to_string();
+            assert!(matches!(finish(&draft), Err(Error::Changed { place: told }) if told == place));
+            assert_eq!(names(&folder), before);
+            assert!(fs::read(&changed).unwrap() == same);
+
+            let base = load();
+            fs::OpenOptions::new().append(true).open(&changed).unwrap().write_all(b"more").unwrap();
+            drop(draft);
+            assert!(matches!(over(base), Err(Error::Changed { .. })));
+        }
+    }
+
+    #[test]
     fn large_packs_are_copied_from_file_and_spool() {
         let (folder, path) = new();
         let large: Vec<u8> = (0..=250).cycle().take(2 * COPY_BYTES + 77).collect();
-        write(Target::file(&path), &[GENESIS, ("p/2", &large)]);
+        write(Target::file(&path), &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/2", &large)]);
         let base = Arc::new(SealedFile::load(&path).unwrap());
         let draft = SealedDraft::over(base, folder.path(), Target::file(&path).replacing()).unwrap();
         put(&draft, &[("p/1", &large[1..])]);
         finish(&draft).unwrap();
-        assert!(fs::read(&path).unwrap() == file(&[GENESIS, ("p/2", &large), ("p/1", &large[1..]), END]));
+        assert!(
+            fs::read(&path).unwrap()
+                == file(&[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/2", &large), ("p/1", &large[1..]), END])
+        );
     }
 
     #[test]
@@ -848,7 +904,7 @@ mod tests {
             } else {
                 SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN)).unwrap()
             };
-            put(&draft, &[GENESIS]);
+            put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING]);
             let content = |thread: u8, number: u8| vec![thread ^ number; 997 * usize::from(number) + 1];
             thread::scope(|scope| {
                 for thread in 0..8 {
@@ -866,7 +922,7 @@ mod tests {
             let members = draft.members();
             finish(&draft).unwrap();
             let sealed = SealedFile::load(&path).unwrap();
-            assert_eq!(sealed.members()[..161], members);
+            assert_eq!(sealed.members()[..164], members);
             for thread in 0..8 {
                 for number in 0..20 {
                     let read = sealed.get(&name(&format!("p/{number}/{thread}")), 99_999).unwrap();
@@ -911,7 +967,7 @@ mod tests {
         // Only some systems have one.
         let Ok(full) = full else { return };
         let draft = SealedDraft::stream(Target::stream(Box::new(full))).unwrap();
-        put(&draft, &[GENESIS]);
+        put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING]);
         assert!(matches!(draft.put(&name("p/1"), b"x"), Err(Error::NoRoom { .. })));
         assert!(matches!(draft.put(&name("p/2"), b"x"), Err(Error::ReadOnly { .. })));
         assert!(matches!(finish(&draft), Err(Error::ReadOnly { .. })));
@@ -939,9 +995,9 @@ mod tests {
         ];
         for fail in fails {
             let draft = SealedDraft::stream(target()).unwrap();
-            put(&draft, &[GENESIS, ("p/00/0", &[0; 200_000])]);
+            put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/00/0", &[0; 200_000])]);
             match &mut draft.lock().writer.sink {
-                Sink::Files(files) => files.sync = fail,
+                Sink::Files(files) => files.disk.sync = fail,
                 Sink::Stream(_) => panic!("it goes to files"),
             }
             assert!(matches!(finish(&draft), Err(Error::Place { .. })));
@@ -951,12 +1007,15 @@ mod tests {
 
     #[test]
     fn parts_are_of_one_length_and_the_last_is_never_empty() {
-        // GENESIS, a pack, `end` and two blocks take 3,584 bytes beside the bytes of the pack.
+        // What comes before packs, a pack, `end` and two blocks take 5,120 bytes beside the bytes of the pack.
         for (bytes, parts) in
-            [(1, 1), (65_536 - 3584, 1), (65_536 - 3583, 2), (131_072 - 3584, 2), (300_000, 5)]
+            [(1, 1), (65_536 - 5120, 1), (65_536 - 5119, 2), (131_072 - 5120, 2), (300_000, 5)]
         {
             let (folder, path) = new();
-            write(Target::parts(&path, PART_BYTES_MIN), &[GENESIS, ("p/1", &vec![9; bytes])]);
+            write(
+                Target::parts(&path, PART_BYTES_MIN),
+                &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &vec![9; bytes])],
+            );
             assert_eq!(names(&folder).len(), parts, "{bytes}");
             for number in 1..parts {
                 assert_eq!(fs::metadata(part_of(&path, number)).unwrap().len(), PART_BYTES_MIN);
@@ -968,8 +1027,8 @@ mod tests {
     #[test]
     fn parts_are_refused_if_one_is_there_and_replaced_with_what_is_left_over_of_the_old() {
         let (folder, path) = new();
-        let small: [Sample<'_>; 2] = [GENESIS, ("p/1", &[1; 100_000])];
-        let large: [Sample<'_>; 2] = [GENESIS, ("p/1", &[2; 300_000])];
+        let small: [Sample<'_>; 5] = [GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &[1; 100_000])];
+        let large: [Sample<'_>; 5] = [GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &[2; 300_000])];
         write(Target::parts(&path, PART_BYTES_MIN), &large);
         assert!(matches!(SealedDraft::stream(Target::parts(&path, 1 << 20)), Err(Error::Occupied { .. })));
         fs::write(folder.path().join("x.strongroom.note"), "mine").unwrap();
@@ -999,12 +1058,12 @@ mod tests {
         let (folder, path) = new();
         let refused = SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN - 1)).err();
         assert!(matches!(refused, Some(Error::PartSize { .. })));
-        let pack = vec![0; 65_536 * 999 - 3583];
+        let pack = vec![0; 65_536 * 999 - 5119];
         let draft = SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN)).unwrap();
-        put(&draft, &[GENESIS, ("p/1", &pack)]);
+        put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &pack)]);
         assert!(matches!(finish(&draft), Err(Error::PartSize { .. })));
         let draft = SealedDraft::stream(Target::parts(&path, PART_BYTES_MIN)).unwrap();
-        put(&draft, &[GENESIS, ("p/1", &pack)]);
+        put(&draft, &[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/1", &pack)]);
         assert!(matches!(draft.put(&name("p/2"), &pack), Err(Error::PartSize { .. })));
         drop(draft);
         assert_eq!(names(&folder), [""; 0]);

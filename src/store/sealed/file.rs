@@ -19,12 +19,14 @@ use super::super::Error;
 use super::super::Listed;
 use super::super::Store;
 use super::super::local::place_failure;
+use super::aside;
 use super::header;
 use super::header::BLOCK_BYTES;
 use super::header::BLOCK_STEP;
 use super::header::GENESIS_START;
 use super::header::Order;
 use super::header::Rank;
+use super::hold::Stamp;
 use super::joined::Joined;
 use super::joined::length_of;
 use super::joined::within;
@@ -32,6 +34,8 @@ use super::spool;
 
 /// How much of a pipe is taken at a time.
 const STAGE_BYTES: usize = 1 << 20;
+/// How many blocks of zeros end a file.
+const END_BLOCKS: u64 = 2;
 /// A file has at most this many parts.
 pub(super) const PARTS_MAX: usize = 999;
 
@@ -44,18 +48,22 @@ pub struct SealedFile {
     offsets: Vec<u64>,
     /// Indexes of `members`, by name.
     by_name: Vec<u32>,
+    /// What each of its files was when it was loaded.
+    stamps: Vec<Stamp>,
 }
 
 impl SealedFile {
     /// Opens the file at `path` and checks its layout, all but what the members hold.
     ///
     /// If nothing is at `path` but at `path.001`, or if `path` itself ends in `.001`, the parts from
-    /// there on are read as one. All of them stay open, at most 999.
+    /// there on are read as one. All of them stay open, at most 999. Parts that a writer set aside who was
+    /// cut off before the new ones had all their names are put back first.
     ///
     /// # Errors
     /// [`Error::NoVault`] if nothing is there; [`Error::NotSealed`] if it is no plain file or nothing about
     /// its first block is that of a sealed file; [`Error::Malformed`] if it isn't laid out as one, or a part
-    /// is missing or has another length; [`Error::Denied`] or [`Error::Place`] if it can't be read.
+    /// is missing or has another length; [`Error::Busy`] if its parts are being replaced, [`Error::Unfinished`]
+    /// if they were and can't be put back; [`Error::Denied`] or [`Error::Place`] if it can't be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let whole = match path.extension() {
             Some(number) if number == "001" => path.with_extension(""),
@@ -66,14 +74,23 @@ impl SealedFile {
                 None => path.to_owned(),
             },
         };
+        aside::settle(&whole)?;
         let (files, bytes) =
             join(&whole)?.ok_or_else(|| Error::NoVault { place: path.display().to_string() })?;
         Self::parse(whole.display().to_string(), files, bytes)
     }
 
+    /// Whether nothing but parts that were set aside is left of a file in parts at `path`, since a writer was
+    /// cut off: [`SealedFile::load`] puts them back.
+    #[must_use]
+    pub fn was_cut_off(path: &Path) -> bool {
+        aside::is_cut_off(path)
+    }
+
     /// Puts all that `reader` gives aside in a file without a name in `folder`, and reads it from there.
     ///
-    /// What doesn't begin as a sealed file does is refused before it is put aside.
+    /// What doesn't begin as a sealed file does is refused before it is put aside, and each header as soon as
+    /// it is: of a stream that goes on in another way, or doesn't end, no more than that is taken.
     ///
     /// # Errors
     /// As [`SealedFile::load`] of what comes; [`Error::NoRoom`] and others of `folder`;
@@ -84,16 +101,19 @@ impl SealedFile {
         let mut buffer = Vec::with_capacity(STAGE_BYTES);
         reader.by_ref().take(BLOCK_STEP).read_to_end(&mut buffer).map_err(broken)?;
         check_beginning(&place, &buffer)?;
-        let file = spool::unnamed(folder)?;
+        let files = Joined::one(spool::unnamed(folder)?);
+        let mut layout = Layout::new(place.clone());
         let mut at = 0;
         while !buffer.is_empty() {
-            file.write_all_at(&buffer, at).map_err(|error| spool::failure(folder, &error))?;
+            files.files()[0].write_all_at(&buffer, at).map_err(|error| spool::failure(folder, &error))?;
             at += length_of(&buffer);
+            layout.read(&files, at)?;
             buffer.clear();
             let most = u64::try_from(STAGE_BYTES).expect("a constant that fits");
             reader.by_ref().take(most).read_to_end(&mut buffer).map_err(broken)?;
         }
-        Self::parse(place, Joined::one(file), at)
+        layout.check_whole(at)?;
+        Ok(Self::new(layout, files))
     }
 
     /// All members in the order in which they stand in the file, `end` the last.
@@ -104,70 +124,33 @@ impl SealedFile {
 
     /// Reads the layout of `bytes` bytes.
     fn parse(place: String, files: Joined, bytes: u64) -> Result<Self, Error> {
-        let malformed = |offset, what| Error::Malformed { place: place.clone(), offset, what };
-        let read = |buffer: &mut [u8], offset| {
-            files.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
-                io::ErrorKind::UnexpectedEof => malformed(offset, "it was cut while it was read"),
+        let read = |buffer: &mut [u8]| {
+            files.read_exact_at(buffer, 0).map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    Error::Malformed { place: place.clone(), offset: 0, what: "it was cut while it was read" }
+                }
                 _ => Error::Place { place: place.clone(), source },
             })
         };
         let mut beginning = [0; BLOCK_BYTES];
         let there = usize::try_from(bytes).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
-        read(&mut beginning[..there], 0)?;
+        read(&mut beginning[..there])?;
         check_beginning(&place, &beginning[..there])?;
-        let (mut members, mut offsets) = (Vec::new(), Vec::new());
-        let mut order = Order::default();
-        // Where the next header stands, and how many zeros before it fill up the block of a member.
-        let (mut at, mut padding) = (0, 0);
-        loop {
-            if at + BLOCK_STEP > bytes {
-                return Err(malformed(at, "it ends too early"));
-            }
-            let mut buffer = [0; 2 * BLOCK_BYTES];
-            let span = &mut buffer[..padding + BLOCK_BYTES];
-            read(span, at - length_of(&span[..padding]))?;
-            let (zeros, block) = span.split_at(padding);
-            if zeros.iter().any(|&byte| byte != 0) {
-                return Err(malformed(at - length_of(zeros), "something where zeros belong"));
-            }
-            let block: &[u8; BLOCK_BYTES] = block.first_chunk().expect("a block was asked for");
-            if *block == [0; BLOCK_BYTES] {
-                break;
-            }
-            let (name, length) =
-                header::decode(block).ok_or_else(|| malformed(at, "a header that is none of a member"))?;
-            order.take(&name).map_err(|what| malformed(at, what))?;
-            let offset = at + BLOCK_STEP;
-            let end = offset + length;
-            at = end.next_multiple_of(BLOCK_STEP);
-            if at > bytes {
-                return Err(malformed(offset - BLOCK_STEP, "a member that is longer than the file"));
-            }
-            padding = usize::try_from(at - end).expect("less than a block");
-            members.push(Listed { name, bytes: length });
-            offsets.push(offset);
-        }
+        let stamps = files.files().iter().map(|file| Stamp::of(file)).collect::<io::Result<_>>();
+        let stamps = stamps.map_err(|source| Error::Place { place: place.clone(), source })?;
+        let mut layout = Layout::new(place);
+        layout.read(&files, bytes)?;
+        layout.check_whole(bytes)?;
+        Ok(Self { stamps, ..Self::new(layout, files) })
+    }
 
-        if !order.ended() {
-            return Err(malformed(at, "it ends before its last member"));
-        }
-        let last = at + BLOCK_STEP;
-        if last + BLOCK_STEP > bytes {
-            return Err(malformed(last, "it ends too early"));
-        }
-        let mut block = [0; BLOCK_BYTES];
-        read(&mut block, last)?;
-        if block != [0; BLOCK_BYTES] {
-            return Err(malformed(last, "something where zeros belong"));
-        }
-        if last + BLOCK_STEP < bytes {
-            return Err(malformed(last + BLOCK_STEP, "something after its end"));
-        }
-
+    /// A file of which the whole layout was read.
+    fn new(layout: Layout, files: Joined) -> Self {
+        let Layout { place, members, offsets, .. } = layout;
         let count = u32::try_from(members.len()).expect("members are at most 2^20");
         let mut by_name: Vec<u32> = (0..count).collect();
         by_name.sort_unstable_by(|&a, &b| members[index(a)].name.cmp(&members[index(b)].name));
-        Ok(Self { place, files, members, offsets, by_name })
+        Self { place, files, members, offsets, by_name, stamps: Vec::new() }
     }
 
     /// Where the bytes of an object begin, and how many there are; nothing if it isn't there.
@@ -187,9 +170,116 @@ impl SealedFile {
         self.members.iter().zip(self.offsets.iter().copied())
     }
 
+    /// What each of its files was when it was loaded; nothing of a stream.
+    pub(super) fn stamps(&self) -> &[Stamp] {
+        &self.stamps
+    }
+
     /// What the members are read from.
     pub(super) fn files(&self) -> &Joined {
         &self.files
+    }
+}
+
+/// The layout of a file, read from the front as far as there is something of it.
+struct Layout {
+    place: String,
+    order: Order,
+    members: Vec<Listed>,
+    /// Where the bytes of each of them begin.
+    offsets: Vec<u64>,
+    /// Where the next header stands, or block that ends the file.
+    at: u64,
+    /// How many zeros before it fill up the block of a member.
+    padding: usize,
+    /// How many of the blocks that end the file were read.
+    end_blocks: u64,
+}
+
+impl Layout {
+    fn new(place: String) -> Self {
+        let (members, offsets) = (Vec::new(), Vec::new());
+        Self { place, order: Order::default(), members, offsets, at: 0, padding: 0, end_blocks: 0 }
+    }
+
+    /// Goes on with what `files` hold of it by now: `bytes` bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotSealed`]; [`Error::Malformed`] for what can't become right by more that comes;
+    /// [`Error::Place`].
+    fn read(&mut self, files: &Joined, bytes: u64) -> Result<(), Error> {
+        while self.end_blocks < END_BLOCKS && self.at + BLOCK_STEP <= bytes {
+            self.read_block(files)?;
+        }
+        if self.end_blocks == END_BLOCKS && self.at < bytes {
+            return Err(self.malformed(self.at, "something after its end"));
+        }
+        Ok(())
+    }
+
+    /// Refuses it if anything is missing of it, now that no more than `bytes` bytes come.
+    fn check_whole(&self, bytes: u64) -> Result<(), Error> {
+        match self.offsets.last() {
+            None => Err(Error::NotSealed { place: self.place.clone() }),
+            Some(_) if self.end_blocks == END_BLOCKS => Ok(()),
+            Some(offset) if self.at > bytes && self.end_blocks == 0 => {
+                Err(self.malformed(offset - BLOCK_STEP, "a member that is longer than the file"))
+            }
+            Some(_) => Err(self.malformed(self.at, "it ends too early")),
+        }
+    }
+
+    /// Takes a header, or a block that ends the file, and the zeros before it.
+    fn read_block(&mut self, files: &Joined) -> Result<(), Error> {
+        let mut buffer = [0; 2 * BLOCK_BYTES];
+        let span = &mut buffer[..self.padding + BLOCK_BYTES];
+        let start = self.at - length_of(&span[..self.padding]);
+        files.read_exact_at(span, start).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.malformed(start, "it was cut while it was read"),
+            _ => Error::Place { place: self.place.clone(), source },
+        })?;
+        let (zeros, block) = span.split_at(self.padding);
+        if zeros.iter().any(|&byte| byte != 0) {
+            return Err(self.malformed(start, "something where zeros belong"));
+        }
+        let block: &[u8; BLOCK_BYTES] = block.first_chunk().expect("a block was asked for");
+        if self.end_blocks > 0 || *block == [0; BLOCK_BYTES] {
+            self.take_end(block)
+        } else {
+            self.take_header(block)
+        }
+    }
+
+    /// Takes a block that must be one of those that end the file.
+    fn take_end(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<(), Error> {
+        if !self.order.ended() {
+            return Err(self.malformed(self.at, "it ends before its last member"));
+        }
+        if *block != [0; BLOCK_BYTES] {
+            return Err(self.malformed(self.at, "something where zeros belong"));
+        }
+        self.end_blocks += 1;
+        self.at += BLOCK_STEP;
+        self.padding = 0;
+        Ok(())
+    }
+
+    /// Takes the header of a member, and goes to where the next one must stand.
+    fn take_header(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<(), Error> {
+        let (name, length) = header::decode(block)
+            .ok_or_else(|| self.malformed(self.at, "a header that is none of a member"))?;
+        self.order.take(&name).map_err(|what| self.malformed(self.at, what))?;
+        let offset = self.at + BLOCK_STEP;
+        let end = offset + length;
+        self.at = end.next_multiple_of(BLOCK_STEP);
+        self.padding = usize::try_from(self.at - end).expect("less than a block");
+        self.members.push(Listed { name, bytes: length });
+        self.offsets.push(offset);
+        Ok(())
+    }
+
+    fn malformed(&self, offset: u64, what: &'static str) -> Error {
+        Error::Malformed { place: self.place.clone(), offset, what }
     }
 }
 
@@ -236,7 +326,7 @@ pub(super) fn part_of(whole: &Path, number: usize) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::NotSealed`] if it isn't a plain file; [`Error::Denied`] or [`Error::Place`].
-fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
+pub(super) fn open(path: &Path) -> Result<Option<(File, u64)>, Error> {
     // A pipe must not block, nor a terminal be adopted.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let place = || path.display().to_string();
@@ -349,8 +439,11 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::samples::ADMIN_RING;
     use super::super::samples::END;
     use super::super::samples::GENESIS;
+    use super::super::samples::READ_RING;
+    use super::super::samples::TABLE;
     use super::super::samples::file;
     use super::super::samples::members;
     use super::super::samples::name;
@@ -431,12 +524,12 @@ mod tests {
         check(&SealedFile::from_stream(&*file(&sample()), folder.path()).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let large = vec![9; 3 * STAGE_BYTES + 77];
-        let bytes = file(&[GENESIS, ("p/large", &large), END]);
+        let bytes = file(&[GENESIS, TABLE, ADMIN_RING, READ_RING, ("p/large", &large), END]);
         let sealed = SealedFile::from_stream(&*bytes, folder.path()).unwrap();
         assert!(sealed.get(&name("p/large"), u64::MAX).unwrap() == large);
         assert!(matches!(
             SealedFile::from_stream(&bytes[..9000], folder.path()),
-            Err(Error::Malformed { offset: 1024, .. })
+            Err(Error::Malformed { offset: 2560, .. })
         ));
     }
 
@@ -447,6 +540,54 @@ mod tests {
         assert!(matches!(refused, Err(Error::NotSealed { .. })));
         let nothing = SealedFile::from_stream(io::empty(), folder.path());
         assert!(matches!(nothing, Err(Error::Malformed { offset: 0, .. })));
+    }
+
+    #[test]
+    fn no_more_is_taken_of_an_endless_stream_than_up_to_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = file(&sample());
+        let unordered = members(&[GENESIS, ("s/00/0", b""), ("p/1", b"")]);
+        for (start, at) in [(&whole, length_of(&whole)), (&whole[..1024].to_vec(), 1024), (&unordered, 1024)]
+        {
+            let mut taken = 0;
+            let mut stream = start.chain(io::repeat(b'x'));
+            let endless = Counted { inner: &mut stream, taken: &mut taken };
+            let refused = SealedFile::from_stream(endless, folder.path());
+            assert!(matches!(refused, Err(Error::Malformed { offset, .. }) if offset == at));
+            assert!(taken <= 2 * STAGE_BYTES, "{taken}");
+        }
+    }
+
+    /// Counts what is read through it.
+    struct Counted<'a, R> {
+        inner: R,
+        taken: &'a mut usize,
+    }
+
+    impl<R: Read> Read for Counted<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.inner.read(buffer)?;
+            *self.taken += read;
+            Ok(read)
+        }
+    }
+
+    #[test]
+    fn an_archive_without_its_table_or_rings_or_with_more_of_them_is_no_sealed_file() {
+        for left_out in 1..4 {
+            let mut fewer = sample();
+            fewer.remove(left_out);
+            let told = load(&file(&fewer)).err();
+            assert!(matches!(told, Some(Error::Malformed { .. })), "{left_out}: {told:?}");
+        }
+        for more in ["k/00000002-aa", "r/00000001-bb.second"] {
+            let mut doubled = sample();
+            doubled.push((more, b""));
+            doubled.sort_by_key(|(text, _)| Rank::of(&name(text)));
+            let told = load(&file(&doubled)).err();
+            assert!(matches!(told, Some(Error::Malformed { .. })), "{more}: {told:?}");
+        }
+        assert!(matches!(load(&file(&[GENESIS, END])), Err(Error::Malformed { offset: 1024, .. })));
     }
 
     #[test]
@@ -524,11 +665,17 @@ mod tests {
     #[test]
     fn a_length_that_the_file_does_not_have_is_refused() {
         let longest = header::encode(&name("p/1"), header::MEMBER_BYTES_MAX).unwrap();
-        let bytes = [members(&[GENESIS]), longest.to_vec(), members(&[END]), vec![0; 1024]].concat();
+        let bytes = [
+            members(&[GENESIS, TABLE, ADMIN_RING, READ_RING]),
+            longest.to_vec(),
+            members(&[END]),
+            vec![0; 1024],
+        ]
+        .concat();
         let told = load(&bytes).err();
         assert!(matches!(
             told,
-            Some(Error::Malformed { offset: 1024, what: "a member that is longer than the file", .. })
+            Some(Error::Malformed { offset: 2560, what: "a member that is longer than the file", .. })
         ));
     }
 

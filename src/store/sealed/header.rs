@@ -15,6 +15,8 @@ pub(super) const MEMBER_BYTES_MAX: u64 = 0o777_7777_7777;
 /// The most members that a file has: 8 TiB of packs of 8 MiB, while what is kept of each of them in memory
 /// stays below 512 MiB together.
 pub(super) const MEMBERS_MAX: u64 = 1 << 20;
+/// How many rings a file has.
+const RINGS: u64 = 2;
 /// What the last member is called.
 pub(super) const END: &str = "end";
 /// What the name of the first one begins with.
@@ -116,6 +118,8 @@ pub(super) struct Order {
     /// All others ascend, so none of those can come twice.
     packs: HashSet<ObjectName>,
     count: u64,
+    tables: u64,
+    rings: u64,
 }
 
 impl Order {
@@ -133,6 +137,7 @@ impl Order {
             }
             _ => (),
         }
+        self.count_ways_in(rank)?;
         if rank == Rank::Packs && !self.packs.insert(name.clone()) {
             return Err("a member that is there twice");
         }
@@ -142,6 +147,22 @@ impl Order {
         self.count += 1;
         self.last = Some((rank, name.clone()));
         Ok(rank)
+    }
+
+    /// Counts slot tables and rings, of which a file has one and two, all before what comes after them.
+    fn count_ways_in(&mut self, rank: Rank) -> Result<(), &'static str> {
+        match rank {
+            Rank::Table => self.tables += 1,
+            Rank::Rings => self.rings += 1,
+            _ => (),
+        }
+        match (self.tables, self.rings) {
+            (2.., _) => Err("a second slot table"),
+            (0, _) if rank > Rank::Table => Err("a member where the slot table belongs"),
+            (_, rings) if rings > RINGS => Err("a third ring"),
+            (_, rings) if rings < RINGS && rank > Rank::Rings => Err("a member where a ring belongs"),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the last member was taken.
@@ -274,7 +295,7 @@ mod tests {
         let all =
             [GENESIS, "k/1", "r/1", "r/2", "a/1", "a/2", "c/1", "m/1", "p/2", "p/1", "s/1", "u/1", "end"];
         assert_eq!(order(&all), Ok(()));
-        assert_eq!(order(&[GENESIS, "end"]), Ok(()));
+        assert_eq!(order(&[GENESIS, "k/1", "r/1", "r/2", "end"]), Ok(()));
         for first in 0..all.len() {
             for second in first + 1..all.len() {
                 let mut swapped = all;
@@ -285,10 +306,25 @@ mod tests {
             doubled.insert(first, all[first]);
             assert!(order(&doubled).is_err(), "{doubled:?}");
         }
-        assert_eq!(order(&[GENESIS, "p/1", "p/2", "p/1"]), Err("a member that is there twice"));
+        let twice = [GENESIS, "k/1", "r/1", "r/2", "p/1", "p/2", "p/1"];
+        assert_eq!(order(&twice), Err("a member that is there twice"));
         assert_eq!(order(&[GENESIS, "a/0000000000000000-01"]), Err("a second first record"));
-        assert_eq!(order(&[GENESIS, "end", "end"]), Err("a member after the last one"));
+        let ended = [GENESIS, "k/1", "r/1", "r/2", "end", "end"];
+        assert_eq!(order(&ended), Err("a member after the last one"));
         assert_eq!(order(&["end"]), Err("a member before the vault's first record"));
+    }
+
+    #[test]
+    fn there_are_one_table_and_two_rings() {
+        assert_eq!(order(&[GENESIS, "k/1", "k/2"]), Err("a second slot table"));
+        assert_eq!(order(&[GENESIS, "k/1", "r/1", "r/2", "r/3"]), Err("a third ring"));
+        for next in ["r/1", "a/1", "p/1", "end"] {
+            assert_eq!(order(&[GENESIS, next]), Err("a member where the slot table belongs"), "{next}");
+        }
+        for next in ["a/1", "p/1", "end"] {
+            assert_eq!(order(&[GENESIS, "k/1", next]), Err("a member where a ring belongs"), "{next}");
+            assert_eq!(order(&[GENESIS, "k/1", "r/1", next]), Err("a member where a ring belongs"), "{next}");
+        }
     }
 
     #[test]

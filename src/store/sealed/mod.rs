@@ -4,10 +4,15 @@
 //! [`SealedDraft`] writes, byte for byte, and everything else is refused. What members hold, and whether
 //! they are the right ones, is checked by who reads them.
 
+mod aside;
+mod disk;
 mod draft;
 mod file;
+mod files;
 mod header;
+mod hold;
 mod joined;
+mod partial;
 #[cfg(test)]
 mod samples;
 mod spool;

@@ -10,6 +10,9 @@ use super::joined::length_of;
 pub(super) type Sample<'a> = (&'a str, &'a [u8]);
 
 pub(super) const GENESIS: Sample<'_> = ("a/0000000000000000-00", b"genesis");
+pub(super) const TABLE: Sample<'_> = ("k/00000001-00", b"");
+pub(super) const ADMIN_RING: Sample<'_> = ("r/00000001-00.admin", b"");
+pub(super) const READ_RING: Sample<'_> = ("r/00000001-00.read", b"");
 pub(super) const END: Sample<'_> = ("end", b"the end");
 
 pub(super) fn name(text: &str) -> ObjectName {

@@ -1,9 +1,6 @@
 //! Files without a name, for what is put aside: nothing is left of them, however the process ends.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::io;
 use std::path::Path;
 
@@ -14,6 +11,7 @@ use rustix::io::Errno;
 
 use super::super::Error;
 use super::super::local::place_failure;
+use super::partial;
 
 /// Makes a file of mode 0600 in `folder` that has no name there, to be written and read.
 ///
@@ -40,7 +38,7 @@ fn made_and_unlinked(folder: &Path) -> Result<File, Errno> {
     let folder = rustix::fs::open(folder, flags, Mode::empty())?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
-        let name = partial("spool".as_ref());
+        let name = partial::name_for("spool".as_ref());
         match rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR) {
             Err(Errno::EXIST) => (),
             made => {
@@ -50,20 +48,6 @@ fn made_and_unlinked(folder: &Path) -> Result<File, Errno> {
             }
         }
     }
-}
-
-/// A name for a file that isn't whole yet and will be called `name`: `.<name>.<16 hex digits>.partial`.
-///
-/// It needs not be secret, as files are made under it only if it is free.
-pub(super) fn partial(name: &std::ffi::OsStr) -> OsString {
-    use std::os::unix::ffi::OsStrExt;
-    // A name has at most 255 bytes, and what is added here has 26.
-    let bytes = name.as_bytes();
-    let start = std::ffi::OsStr::from_bytes(&bytes[..bytes.len().min(200)]);
-    let mut partial = OsString::from(".");
-    partial.push(start);
-    partial.push(format!(".{:016x}.partial", RandomState::new().hash_one(0)));
-    partial
 }
 
 /// What an error of the system means for a place.
@@ -91,10 +75,5 @@ mod tests {
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
         assert!(matches!(unnamed(&folder.path().join("none")), Err(Error::Place { .. })));
-    }
-
-    #[test]
-    fn even_the_longest_name_has_room_for_what_marks_it_as_partial() {
-        assert!(partial("x".repeat(255).as_ref()).len() <= 255);
     }
 }
