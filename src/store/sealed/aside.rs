@@ -7,7 +7,7 @@
 //! | first part | set aside, too | then |
 //! |---|---|---|
 //! | there | no | no new part has its name yet: what is set aside goes back |
-//! | missing | yes | some new parts may have theirs: they go, and what is set aside goes back |
+//! | missing | yes | some new parts may have theirs: they lose them, and what is set aside goes back |
 //! | there | yes | all new parts have theirs: what is set aside goes |
 
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ use super::disk::is_there;
 use super::file::PARTS_MAX;
 use super::file::part_of;
 use super::hold::Hold;
+use super::partial;
 use super::partial::are_digits;
 use super::partial::digits;
 use super::partial::is_number;
@@ -168,11 +169,19 @@ pub(super) fn settle(whole: &Path) -> Result<(), Error> {
         return Ok(());
     }
     if !first_there {
-        for number in 2..=PARTS_MAX {
-            let _ = (aside.disk.unlink)(&folder, name_in(&part_of(whole, number)));
-        }
+        move_away(&folder, whole);
     }
     aside.put_back()
+}
+
+/// Gives parts that are no part of a whole the names of those that aren't whole yet: who reads removes
+/// nothing, and the next writer does.
+fn move_away(folder: &OwnedFd, whole: &Path) {
+    for number in 2..=PARTS_MAX {
+        let path = part_of(whole, number);
+        // One that stays is in the way, and told of.
+        let _ = (Disk::SYSTEM.rename)(folder, name_in(&path), &partial::name_for(name_in(&path)));
+    }
 }
 
 /// Whether parts of `whole` have to be put back, and if so, whether its first part is there.
@@ -275,7 +284,12 @@ mod tests {
         assert!(ended.is_ok() && left.len() == 3 && put_back(&left, 2) && put_back(&left, 3));
         assert_eq!(left[&part(1)], part(1));
         let (ended, left) = settled(&[part(2), part(9), aside(1), aside(2)]);
-        assert!(ended.is_ok() && left.len() == 2 && put_back(&left, 1) && put_back(&left, 2));
+        assert!(ended.is_ok() && left.len() == 4 && put_back(&left, 1) && put_back(&left, 2));
+        for number in [2, 9] {
+            let is_moved = |name: &String| name.starts_with(&format!(".{}.", part(number)));
+            let (name, content) = left.iter().find(|(name, _)| is_moved(name)).unwrap();
+            assert!(name.ends_with(".partial") && *content == part(number));
+        }
         let (ended, left) = settled(&[part(1), part(2), aside(1), aside(2)]);
         assert!(ended.is_ok() && left.len() == 4 && !put_back(&left, 1));
     }
