@@ -1,5 +1,8 @@
 //! `strongroom seal`: a folder into one file, which those open whom it is sealed for.
 
+mod recipients;
+mod remove;
+
 use std::ffi::OsStr;
 use std::io;
 use std::io::IsTerminal as _;
@@ -22,15 +25,13 @@ use crate::cli::init;
 use crate::cli::open::Context;
 use crate::cli::open::clock;
 use crate::cli::render;
+use crate::cli::seal::recipients::Recipient;
+use crate::cli::seal::recipients::recipients;
+use crate::cli::seal::remove::remove_sources;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::secrets;
-use crate::cli::trusted;
-use crate::cli::trusted::Kept;
 use crate::crypto::kdf::Argon2Settings;
-use crate::crypto::kem::KemPublicKey;
-use crate::crypto::random;
-use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
 use crate::store::SealedDraft;
@@ -40,9 +41,6 @@ use crate::task::backup::Options;
 use crate::task::backup::Sealing;
 use crate::task::seal;
 use crate::task::seal::Summary;
-use crate::task::verify::ReadData;
-use crate::task::verify::verify_private;
-use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -52,13 +50,10 @@ use crate::vault::init::DeviceHome;
 use crate::vault::init::NewSlot;
 use crate::vault::init::NewVault;
 use crate::vault::init::Opens;
-use crate::vault::read::SnapshotReader;
 use crate::vault::sender::Signer;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
 
-/// The most that a file of recipients has, in bytes: some five hundred of them.
-const RECIPIENTS_BYTES_MAX: u64 = 1 << 20;
 /// Data that compresses to less than a part in this many is rare: where there isn't room for that, sealing
 /// isn't begun.
 const SHRINKS_MOST: u64 = 20;
@@ -121,12 +116,6 @@ pub struct SealArgs {
 enum Output {
     File(PathBuf),
     Pipe,
-}
-
-/// Somebody whose own key opens the file.
-struct Recipient {
-    label: String,
-    key: KemPublicKey,
 }
 
 /// Runs the command.
@@ -405,43 +394,6 @@ fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure
     Err(taken(file, &format!("holds something else: {held}")))
 }
 
-/// Everybody whose own key is to open the file.
-fn recipients(args: &SealArgs) -> Result<Vec<Recipient>, Failure> {
-    let mut lines: Vec<String> = args.recipient.clone();
-    for file in &args.recipients_file {
-        let shown = trusted::shown(file);
-        let mut text = String::new();
-        let opened = trusted::open(file, Kept::Unchanged)?;
-        io::Read::read_to_string(&mut io::Read::take(opened, RECIPIENTS_BYTES_MAX), &mut text)
-            .map_err(|error| Failure::io(shown, &error))?;
-        let told = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.extend(told.map(str::to_owned));
-    }
-    let mut recipients: Vec<Recipient> = Vec::new();
-    for line in lines {
-        let (label, key) = match line.split_once('=') {
-            Some((label, key)) => (Some(label.trim()), key.trim()),
-            None => (None, line.trim()),
-        };
-        let key = recipient::decode_recipient(key).map_err(|error| Failure::usage(error.to_string()))?;
-        if recipients.iter().any(|other| other.key.as_bytes() == key.as_bytes()) {
-            continue;
-        }
-        let label = match label {
-            Some(label) if !label.is_empty() && label.len() <= crate::vault::change::LABEL_BYTES_MAX => {
-                label.to_owned()
-            }
-            Some(_) => return Err(Failure::usage("a recipient's name has 1 to 255 bytes")),
-            None => format!("recipient {}", recipients.len() + 1),
-        };
-        if recipients.iter().any(|other| other.label == label) {
-            return Err(Failure::usage(format!("two recipients are called {}", printable(label.as_bytes()))));
-        }
-        recipients.push(Recipient { label, key });
-    }
-    Ok(recipients)
-}
-
 /// This machine's hand in the vault that is named, or in the default one.
 fn signer(context: &Context) -> Result<Signer, Failure> {
     let (locked, _) = context.locked()?;
@@ -474,69 +426,6 @@ fn source_bytes(path: &Path) -> u64 {
     let entries = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
     let files = entries.filter(|entry| entry.file_type().is_file());
     files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
-}
-
-/// Removes what was sealed, once the file on the disk was read, opened and held against it.
-///
-/// Each source is moved aside first, so that nobody changes it by its name between the comparison and the end.
-fn remove_sources(context: &Context, args: &SealArgs, file: &Path, way: &Way) -> Result<(), Failure> {
-    let opened = sealed::load(file)?;
-    let locked = LockedVault::load_sealed_file(opened)?;
-    let bars = context.watched_bars();
-    seal::check(&locked, &bars)?;
-    let vault = locked.unlock(way)?;
-    let report = verify_private(&vault, None, &[], &ReadData::All, &bars)?;
-    if let Some(error) = report.findings.into_first() {
-        return Err(kept_failure(Error::into(error)));
-    }
-    let device = vault.log().devices().keys().next().copied().ok_or_else(|| taken(file, "holds nothing"))?;
-    let history = Arc::new(vault.locked().history(device)?);
-    let snapshot = seal::newest(&vault, &history)?;
-    let body = vault.body(&history, snapshot)?;
-    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
-    for path in &args.paths {
-        let name = TreePath::parse(&name_of(path)?)
-            .map_err(|_| Failure::usage("a source without a name can't be removed"))?;
-        let real = std::fs::canonicalize(path)
-            .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
-        let aside = aside(&real);
-        let shown = printable(path.as_os_str().as_bytes());
-        std::fs::rename(&real, &aside)
-            .map_err(|error| kept_failure(Failure::io(format!("{shown} can't be moved"), &error)))?;
-        if let Err(error) = seal::check_source(&reader, &aside, &name, &bars) {
-            let back = std::fs::rename(&aside, &real);
-            let failure = kept_failure(error.into());
-            return Err(match back {
-                Ok(()) => failure,
-                Err(_) => {
-                    failure.hint(format!("it is now called {}", printable(aside.as_os_str().as_bytes())))
-                }
-            });
-        }
-        let removed =
-            if aside.is_dir() { std::fs::remove_dir_all(&aside) } else { std::fs::remove_file(&aside) };
-        removed.map_err(|error| {
-            let aside = printable(aside.as_os_str().as_bytes());
-            Failure::io(
-                format!("{shown} was sealed, and what is left of it in {aside} can't be removed"),
-                &error,
-            )
-        })?;
-    }
-    Ok(())
-}
-
-fn kept_failure(failure: Failure) -> Failure {
-    let message = format!("{}; the file was sealed, and the source stays", failure.message);
-    Failure { message, exit: Exit::Refused, ..failure }
-}
-
-/// A name beside a source that nobody has.
-fn aside(path: &Path) -> PathBuf {
-    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
-    let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-    let name = [b".", &name[..], b".", chance.as_bytes(), b".removing"].concat();
-    path.with_file_name(OsStr::from_bytes(&name))
 }
 
 impl Made {
