@@ -127,10 +127,9 @@ fn check_target(target: &Path) -> Result<(), Failure> {
         Err(_) => Ok(()),
         Ok(meta) if meta.is_dir() && is_empty(target) => Ok(()),
         Ok(meta) => {
-            let what = if meta.is_dir() { "and not empty: it seems to be open" } else { "and no folder" };
-            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}")).hint(format!(
-                "`strongroom seal {shown}` seals it again; `--target DIR` opens the file elsewhere"
-            )))
+            let what = if meta.is_dir() { "and not empty: is it open already?" } else { "and no folder" };
+            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
+                .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere"))
         }
     }
 }

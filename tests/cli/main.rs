@@ -13,6 +13,7 @@ mod look;
 mod people;
 mod recover;
 mod restore;
+mod seal_mends;
 mod status;
 mod tar;
 mod verify;

@@ -2,6 +2,8 @@
 
 mod recipients;
 mod remove;
+mod replace;
+mod sources;
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::args::SecretArgs;
 use crate::cli::args::parse_size;
 use crate::cli::backup::ExcludeArgs;
 use crate::cli::backup::PROGRAM;
@@ -39,6 +42,7 @@ use crate::store::Target;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
 use crate::task::backup::Sealing;
+use crate::task::lost::Lost;
 use crate::task::seal;
 use crate::task::seal::Summary;
 use crate::tree::path::printable;
@@ -77,6 +81,9 @@ pub struct SealArgs {
     force: bool,
 
     /// Somebody whose own key opens it, as `age-keygen -pq` makes them: age1pq1..., or NAME=age1pq1...
+    ///
+    /// With this or `--recipients-file`, you open it too only if an option of this command names a passphrase or key
+    /// file: what the environment names (STRONGROOM_KEY_FILE and the like) doesn't count.
     #[arg(long, value_name = "RECIPIENT")]
     recipient: Vec<String>,
 
@@ -95,6 +102,10 @@ pub struct SealArgs {
     /// Remove what was sealed once the file was read back from the disk, opened and compared with it
     #[arg(long)]
     remove_source: bool,
+
+    /// Seal a folder into its file though most of what the file holds is no longer in the folder
+    #[arg(long)]
+    replace: bool,
 
     /// Cut the file into parts of this size, such as 4GB: FILE.001, FILE.002 ...
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -125,9 +136,13 @@ enum Output {
 /// writing say. [`Exit::SourceIncomplete`] at the end if something could not be read.
 pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     let args = &SealArgs { paths: args.paths.iter().map(|path| behind_link(path)).collect(), ..args.clone() };
+    sources::tell_leftovers(context, &args.paths);
     check_names(&args.paths)?;
     let output = output(args)?;
     let recipients = recipients(args)?;
+    // Whoever names recipients means those: his own key, set for all commands, is not one of them.
+    let secrets = if recipients.is_empty() { context.secrets.clone() } else { context.secrets.of_options() };
+    sources::check(&secrets, args)?;
     let signer = if args.sign { Some(signer(context)?) } else { None };
     let made = match &output {
         Output::File(file) if sealed::is_file(file) && !args.force => {
@@ -137,7 +152,7 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
         Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
             return Err(taken(file, "is no sealed file"));
         }
-        _ => anew(context, args, &output, &recipients, signer)?,
+        _ => anew(context, &secrets, args, &output, &recipients, signer)?,
     };
     let errors = made.summary.backup.counts.errors;
     let removed = match (&output, &made.way) {
@@ -175,6 +190,7 @@ struct Made {
 /// A new file.
 fn anew(
     context: &Context,
+    own_secrets: &SecretArgs,
     args: &SealArgs,
     output: &Output,
     recipients: &[Recipient],
@@ -184,10 +200,10 @@ fn anew(
     if let Some(file) = &args.recovery_code_out {
         secrets::check_absent(file)?;
     }
-    let wants_own = recipients.is_empty() || context.secrets.is_given()?;
+    let wants_own = recipients.is_empty() || own_secrets.is_given()?;
     let (own, new_key_file) = match wants_own {
         true => {
-            let (way, file) = init::owner_way(context, args.allow_weak_passphrase)?;
+            let (way, file) = init::owner_way(own_secrets, args.allow_weak_passphrase)?;
             (Some(way), file)
         }
         false => (None, None),
@@ -253,7 +269,8 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     let is_signed = signer.is_some();
     let options = options(context, args, Sealing { before: None, signer: None })?;
     let bars = context.watched_bars();
-    let summary = seal::seal_again(vault, &draft, input(args), signer, options, &bars)?;
+    let check = |lost: &Lost| replace::check(context, args.replace, file, lost);
+    let summary = seal::seal_again_if(vault, &draft, input(args), signer, options, &check, &bars)?;
     Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
 }
 
@@ -326,6 +343,16 @@ fn output(args: &SealArgs) -> Result<Output, Failure> {
         }
         Some(file) => file.clone(),
         None => beside(&args.paths)?,
+    };
+    let file = if file.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+        // What the link leads to is the file, and the link stays one.
+        std::fs::canonicalize(&file).map_err(|_| {
+            let shown = printable(file.as_os_str().as_bytes());
+            Failure::new(Exit::Refused, format!("{shown} is a link that leads nowhere"))
+                .hint("name the file itself, or remove the link")
+        })?
+    } else {
+        file
     };
     let folder = sealed::folder_of(&file);
     let shown = printable(folder.as_os_str().as_bytes());
@@ -477,7 +504,7 @@ impl Made {
             render::size(counts.bytes),
             render::size(self.summary.file_bytes),
         );
-        if self.is_again {
+        if self.is_again && self.summary.bytes_kept > 0 {
             line.push_str(&format!("; {} of it kept as it was", render::size(self.summary.bytes_kept)));
         }
         if self.is_signed {

@@ -1,0 +1,272 @@
+//! Where `seal` and `open` could lose something, and what they say instead.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use crate::bench::Bench;
+use crate::bench::tree;
+
+/// With a folder of three files to seal.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    bench.write("Customers/b.txt", b"beta\n");
+    bench.write("Customers/sub/c.txt", b"gamma\n");
+    bench
+}
+
+fn sealed() -> Bench {
+    let bench = bench();
+    bench.keyed(&["seal", "Customers"]).ends(0);
+    bench
+}
+
+fn bytes(bench: &Bench) -> Vec<u8> {
+    fs::read(bench.path("Customers.strongroom")).unwrap()
+}
+
+/// What lies in the folder of the test, hidden or not.
+fn names(bench: &Bench) -> Vec<String> {
+    let entries = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name != "home");
+    names.sort();
+    names
+}
+
+fn recipient() -> &'static str {
+    let vectors = include_str!("../vectors/age.txt");
+    vectors.lines().find_map(|line| line.strip_prefix("recipient = ")).unwrap()
+}
+
+// ---- what the file holds is replaced ----------------------------------------------------------
+
+#[test]
+fn another_folder_of_the_same_name_does_not_take_the_place_of_what_the_file_holds() {
+    let bench = bench();
+    bench.keyed(&["seal", "Customers", "--remove-source"]).ends(0);
+    let before = bytes(&bench);
+    bench.write("Customers/new.pdf", b"new\n");
+    bench.keyed(&["seal", "Customers"]).ends(26).says("").complains(
+        "error: none of the 3 files in Customers.strongroom is in what is sealed now: Customers/a.txt, \
+         Customers/b.txt, Customers/sub/c.txt; the file stays as it is\n  hint: is this the right folder, and the \
+         drive mounted? `strongroom open FILE --target DIR` opens what the file holds; `--replace` seals this in its \
+         place\n",
+    );
+    assert_eq!(bytes(&bench), before);
+    assert_eq!(names(&bench), ["Customers", "Customers.strongroom", "key"]);
+    bench.keyed(&["seal", "Customers", "--replace"]).ends(0).complains(
+        "none of the 3 files in Customers.strongroom is in what is sealed now, and will no longer be in it: \
+         Customers/a.txt, Customers/b.txt, Customers/sub/c.txt\n",
+    );
+    bench.keyed(&["open", "Customers.strongroom", "-t", "out"]).ends(0);
+    assert_eq!(tree(&bench.path("out")), [(PathBuf::from("new.pdf"), b"new\n".to_vec())]);
+}
+
+#[test]
+fn an_empty_folder_where_the_drive_was_does_not_empty_the_file() {
+    let bench = sealed();
+    let before = bytes(&bench);
+    fs::remove_dir_all(bench.path("Customers")).unwrap();
+    fs::create_dir(bench.path("Customers")).unwrap();
+    bench.keyed(&["seal", "Customers"]).ends(26);
+    assert_eq!(bytes(&bench), before);
+}
+
+#[test]
+fn a_few_files_go_and_are_named() {
+    let bench = sealed();
+    fs::remove_file(bench.path("Customers/a.txt")).unwrap();
+    bench.keyed(&["seal", "Customers"]).ends(0).complains(
+        "1 of the 3 files in Customers.strongroom is not in what is sealed now, and will no longer be in it: \
+         Customers/a.txt\n",
+    );
+}
+
+#[test]
+fn files_that_have_other_names_now_are_not_lost() {
+    let bench = sealed();
+    fs::create_dir(bench.path("Customers/2026")).unwrap();
+    for name in ["a.txt", "b.txt"] {
+        fs::rename(bench.path("Customers").join(name), bench.path("Customers/2026").join(name)).unwrap();
+    }
+    fs::rename(bench.path("Customers/sub"), bench.path("Customers/elsewhere")).unwrap();
+    bench.keyed(&["seal", "Customers"]).ends(0).complains("");
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked() {
+    let bench = sealed();
+    let before = bytes(&bench);
+    fs::remove_dir_all(bench.path("Customers")).unwrap();
+    bench.write("Customers/new.pdf", b"new\n");
+    for (answer, code) in [("no", 26), ("yes", 0)] {
+        let mut terminal = bench.at_terminal(&["seal", "Customers"], &[("STRONGROOM_KEY_FILE", "key")]);
+        terminal.sees("none of the 3 files in Customers.strongroom is in what is sealed now");
+        terminal.sees("and lose them: ");
+        terminal.types(answer);
+        let (text, ended) = terminal.ends();
+        assert_eq!(ended, code, "{text}");
+        assert_eq!(bytes(&bench) == before, code != 0);
+    }
+}
+
+// ---- keys in what they lock ---------------------------------------------------------------------
+
+#[test]
+fn a_key_that_would_go_with_what_it_opens_is_refused() {
+    let bench = bench();
+    bench.write_secret("Customers/sub/password", b"correct horse battery staple wardrobe\n");
+    std::os::unix::fs::symlink("Customers/sub/password", bench.path("link")).unwrap();
+    for given in ["Customers/sub/password", "link"] {
+        let run = bench.run(&["seal", "Customers", "--remove-source", "--password-file", given]).ends(26);
+        assert_eq!(
+            run.err,
+            format!(
+                "error: {given} is in Customers and would be removed with it: nothing would open the file\n  \
+                 hint: move the key to another place first\n"
+            )
+        );
+        let environment = [("STRONGROOM_PASSWORD_FILE", given)];
+        bench.run_with(&["seal", "Customers", "--remove-source"], &environment, b"").ends(26);
+    }
+    bench.run(&["seal", "Customers", "--password-file", "link"]).ends(0);
+    assert!(bench.path("Customers/sub/password").exists());
+}
+
+#[test]
+fn a_key_is_not_made_in_what_it_locks() {
+    let bench = bench();
+    let run = bench.keyed(&["seal", "Customers", "--recovery-code-out", "Customers/code"]).ends(26).says("");
+    assert_eq!(
+        run.err,
+        "error: Customers/code would be made in Customers, which it is to open\n  hint: a key that is kept in what it \
+         locks is no key: name another place\n"
+    );
+    bench.run(&["seal", "Customers", "--key-file", "Customers/sub/key"]).ends(26);
+    assert_eq!(names(&bench), ["Customers"]);
+    assert_eq!(tree(&bench.path("Customers")).len(), 3);
+}
+
+// ---- what --remove-source removes ---------------------------------------------------------------
+
+#[test]
+fn a_source_goes_with_links_and_attributes_and_names_that_share_contents() {
+    let bench = bench();
+    fs::hard_link(bench.path("Customers/a.txt"), bench.path("Customers/sub/a.txt")).unwrap();
+    std::os::unix::fs::symlink("/etc", bench.path("Customers/link")).unwrap();
+    // Where the file system has no such thing, the rest is tested.
+    let _ = rustix::fs::setxattr(
+        bench.path("Customers/a.txt"),
+        "user.note",
+        b"x",
+        rustix::fs::XattrFlags::empty(),
+    );
+    bench.write("Letters/l.txt", b"Dear customer,\n");
+    let run =
+        bench.keyed(&["seal", "Customers", "Letters", "-o", "both.strongroom", "--remove-source"]).ends(0);
+    assert!(run.out.ends_with("; the source was removed\n"), "{}", run.out);
+    assert_eq!(names(&bench), ["both.strongroom", "key"]);
+}
+
+#[test]
+fn nothing_goes_unless_all_sources_are_in_the_file() {
+    let bench = bench();
+    bench.write("Letters/l.txt", b"Dear customer,\n");
+    bench.write("Letters/cache", b"left out");
+    let args = ["seal", "Customers", "Letters", "-o", "both.strongroom", "--remove-source", "-e", "cache"];
+    let run = bench.keyed(&args).ends(26).says("");
+    assert_eq!(
+        run.err,
+        "error: Letters/cache is not in the file; the file was sealed, and the source stays\n"
+    );
+    assert_eq!(names(&bench), ["Customers", "Letters", "both.strongroom", "key"]);
+    assert_eq!(tree(&bench.path("Customers")).len(), 3);
+    assert_eq!(tree(&bench.path("Letters")).len(), 2);
+}
+
+#[test]
+fn what_is_mounted_below_a_source_stays_mounted() {
+    let bench = bench();
+    bench.write("precious/p.txt", b"precious\n");
+    fs::create_dir(bench.path("Customers/mounted")).unwrap();
+    let (from, to) = (bench.path("precious"), bench.path("Customers/mounted"));
+    let mount = |program: &str, args: &[&std::path::Path]| {
+        std::process::Command::new(program).args(args).status().is_ok_and(|status| status.success())
+    };
+    if !mount("mount", &["--bind".as_ref(), &from, &to]) {
+        #[allow(clippy::print_stdout, reason = "what isn't tested is to be seen")]
+        {
+            println!("skipped: nothing can be mounted here");
+        }
+        return;
+    }
+    let run = bench.keyed(&["seal", "Customers", "--remove-source"]);
+    assert!(mount("umount", &[&to]));
+    assert_eq!(
+        run.ends(26).err,
+        "error: Customers can't be removed: something is mounted at DIR/Customers/mounted\n  \
+         hint: unmount it, or seal without `--remove-source`\n"
+    );
+    assert!(bench.path("precious/p.txt").exists());
+    assert_eq!(names(&bench), ["Customers", "precious"]);
+}
+
+#[test]
+fn what_a_killed_removal_left_is_named() {
+    let bench = bench();
+    bench.write(".Customers.0123456789ab.removing/a.txt", b"alpha\n");
+    bench.write(".Customers.note.removing/a.txt", b"alpha\n");
+    bench.keyed(&["seal", "Customers"]).ends(0).complains(
+        "warning: DIR/.Customers.0123456789ab.removing is what a `--remove-source` that was cut off has left of \
+         Customers: look whether the file has all of it, then delete it or give it its name back\n",
+    );
+    assert!(bench.path(".Customers.0123456789ab.removing/a.txt").exists());
+}
+
+// ---- names and places ---------------------------------------------------------------------------
+
+#[test]
+fn an_output_that_is_a_link_stays_one() {
+    let bench = sealed();
+    fs::create_dir(bench.path("disk")).unwrap();
+    fs::rename(bench.path("Customers.strongroom"), bench.path("disk/c.strongroom")).unwrap();
+    std::os::unix::fs::symlink("disk/c.strongroom", bench.path("Customers.strongroom")).unwrap();
+    let before = fs::metadata(bench.path("disk/c.strongroom")).unwrap().ino();
+    bench.write("Customers/d.txt", b"delta\n");
+    bench.keyed(&["seal", "Customers"]).ends(0);
+    assert!(bench.path("Customers.strongroom").is_symlink());
+    assert_ne!(fs::metadata(bench.path("disk/c.strongroom")).unwrap().ino(), before);
+    bench.keyed(&["seal", "Customers", "--force"]).ends(0);
+    assert!(bench.path("Customers.strongroom").is_symlink());
+    std::os::unix::fs::symlink("nowhere", bench.path("dangling")).unwrap();
+    bench.keyed(&["seal", "Customers", "-o", "dangling"]).ends(26);
+}
+
+#[test]
+fn sources_in_each_other_are_refused() {
+    let bench = bench();
+    bench
+        .keyed(&["seal", "Customers", "Customers/sub", "-o", "x.strongroom"])
+        .ends(2)
+        .complains("error: Customers/sub is in Customers already\n  hint: name the outer one alone\n");
+    assert_eq!(names(&bench), ["Customers"]);
+}
+
+#[test]
+fn a_key_that_the_environment_names_opens_nothing_that_is_sealed_for_others() {
+    let bench = bench();
+    bench.write_secret("password", b"correct horse battery staple wardrobe\n");
+    bench.run(&["seal", "Customers", "-o", "mine.strongroom", "--key-file", "key"]).ends(0);
+    for environment in [("STRONGROOM_KEY_FILE", "key"), ("STRONGROOM_PASSWORD_FILE", "password")] {
+        let name = format!("{}.strongroom", environment.0);
+        let to = format!("auditor={}", recipient());
+        let args = ["seal", "Customers", "-o", &name, "--recipient", &to];
+        let run = bench.run_with(&args, &[environment], b"").ends(0);
+        assert!(run.out.ends_with("sealed for auditor\n"), "{}", run.out);
+        let both = [&args[..], &["--force", "--key-file", "key"]].concat();
+        let run = bench.run_with(&both, &[environment], b"").ends(0);
+        assert!(run.out.ends_with("sealed for you and auditor\n"), "{}", run.out);
+    }
+}
