@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::fs::CWD;
+use rustix::fs::RenameFlags;
 use serde_json::json;
 
 use crate::cli::args::parse_fingerprint;
@@ -15,18 +17,24 @@ use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::cli::render;
-use crate::cli::restore;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
+use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::SealedFile;
+use crate::task::browse::At;
+use crate::task::browse::entry_at;
+use crate::task::error::Error;
 use crate::task::restore::Options;
 use crate::task::restore::Summary;
+use crate::task::restore::restore;
 use crate::task::seal;
+use crate::tree::entry::EntryKind;
 use crate::tree::filter::Selection;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
+use crate::tree::place;
 use crate::tree::place::Policy;
 use crate::vault::LockedVault;
 use crate::vault::read::SnapshotReader;
@@ -61,6 +69,10 @@ pub struct OpenArgs {
 /// [`Exit::NoVault`] if it is no sealed file; [`Exit::Damaged`]; [`Exit::WrongKey`]; [`Exit::Refused`] if the
 /// target has something in it, or the sender isn't the one that was asked for.
 pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
+    open_all(context, args).map_err(Failure::of_sealed_file)
+}
+
+fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     let target = target(args)?;
     check_target(&target)?;
     let locked = load(context, args, &target)?;
@@ -85,7 +97,15 @@ pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     };
     let summary = {
         let bars = context.watched_bars();
-        crate::task::restore::restore(&reader, &target, &options, &bars)?
+        let single = if args.target.is_none() { single(&reader, &options.subpath, &target)? } else { None };
+        let into = single.as_ref().map_or(&target, |single| &single.folder);
+        let restored = restore(&reader, into, &options, &bars);
+        if let Some(single) = single {
+            single.end(
+                restored.as_ref().is_ok_and(|summary| summary.damaged_count == 0 && summary.problems == 0),
+            )?;
+        }
+        restored.map_err(nothing_opened)?
     };
     if let Some(first) = summary.damaged.first() {
         return Err(Failure::new(
@@ -102,6 +122,56 @@ pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// A restore that failed leaves nothing, and can't go on where it stopped.
+fn nothing_opened(error: Error) -> Failure {
+    let is_full = matches!(&error, Error::Target(place::Error::NoSpace { .. }));
+    let failure = Failure::from(error);
+    let message = format!("{}; nothing was opened", failure.message);
+    let failure = Failure { message, ..failure };
+    if is_full { failure.hint("make room, or open it on another disk with `--target`") } else { failure }
+}
+
+/// A file that was sealed by itself: it is restored into a folder beside its place, and moved from there.
+struct Single {
+    folder: PathBuf,
+    name: Vec<u8>,
+    target: PathBuf,
+}
+
+/// Whether what is opened is one thing that is no folder.
+fn single(reader: &SnapshotReader<'_>, path: &TreePath, target: &Path) -> Result<Option<Single>, Failure> {
+    let (Some(name), At::Entry(entry)) = (path.last(), entry_at(reader, path)?) else { return Ok(None) };
+    if matches!(entry.kind, EntryKind::Directory { .. }) {
+        return Ok(None);
+    }
+    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
+    let own = target.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    let hidden = [b".", &own[..], b".", chance.as_bytes(), b".opening"].concat();
+    let folder = target.with_file_name(std::ffi::OsStr::from_bytes(&hidden));
+    Ok(Some(Single { folder, name: name.as_bytes().to_vec(), target: target.to_owned() }))
+}
+
+impl Single {
+    /// Moves it to its place, if it is there.
+    fn end(&self, is_whole: bool) -> Result<(), Failure> {
+        let made = self.folder.join(std::ffi::OsStr::from_bytes(&self.name));
+        // An empty folder may stand there, and gives way.
+        let moved = if is_whole {
+            let _ = std::fs::remove_dir(&self.target);
+            rustix::fs::renameat_with(CWD, &made, CWD, &self.target, RenameFlags::NOREPLACE)
+        } else {
+            Ok(())
+        };
+        let _ = std::fs::remove_file(&made);
+        let _ = std::fs::remove_dir(&self.folder);
+        let shown = printable(self.target.as_os_str().as_bytes());
+        moved.map_err(|errno| {
+            Failure::new(Exit::Refused, format!("{shown} can't be made: {errno}; nothing was opened"))
+                .hint("`--target DIR` opens the file elsewhere")
+        })
+    }
+}
+
 /// Where it is opened to.
 fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
     if let Some(target) = &args.target {
@@ -113,9 +183,7 @@ fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
     let whole = sealed::without_part(&args.file);
     let name = whole.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
     match name.strip_suffix(SUFFIX.as_bytes()) {
-        Some(stem) if !stem.is_empty() => {
-            Ok(sealed::folder_of(&whole).join(std::ffi::OsStr::from_bytes(stem)))
-        }
+        Some(stem) if !stem.is_empty() => Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem))),
         _ => Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
             .hint("give `--target DIR` to say where it is to be opened")),
     }
@@ -233,7 +301,7 @@ fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sen
         }
     };
     context.line(&who)?;
-    if let Some(dropped) = restore::dropped(&summary.dropped) {
+    if let Some(dropped) = crate::cli::restore::dropped(&summary.dropped) {
         context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
     }
     context.line(&format!(

@@ -20,7 +20,7 @@ use crate::vault::slot::Way;
 /// How a sealed file's name ends.
 pub const SUFFIX: &str = ".strongroom";
 /// How the name of the first part of one that was split ends.
-const FIRST_PART: &str = ".001";
+pub const FIRST_PART: &str = ".001";
 
 /// Whether a place is a file, or the parts of one, and no folder.
 #[must_use]

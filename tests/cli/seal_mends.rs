@@ -186,24 +186,27 @@ fn nothing_goes_unless_all_sources_are_in_the_file() {
     assert_eq!(tree(&bench.path("Letters")).len(), 2);
 }
 
+/// Runs `mount` or `umount`; says if nothing can be mounted here.
+fn mounts(program: &str, args: &[&std::ffi::OsStr]) -> bool {
+    let done = std::process::Command::new(program).args(args).status().is_ok_and(|status| status.success());
+    #[allow(clippy::print_stdout, reason = "what isn't tested is to be seen")]
+    if !done {
+        println!("skipped: nothing can be mounted here");
+    }
+    done
+}
+
 #[test]
 fn what_is_mounted_below_a_source_stays_mounted() {
     let bench = bench();
     bench.write("precious/p.txt", b"precious\n");
     fs::create_dir(bench.path("Customers/mounted")).unwrap();
     let (from, to) = (bench.path("precious"), bench.path("Customers/mounted"));
-    let mount = |program: &str, args: &[&std::path::Path]| {
-        std::process::Command::new(program).args(args).status().is_ok_and(|status| status.success())
-    };
-    if !mount("mount", &["--bind".as_ref(), &from, &to]) {
-        #[allow(clippy::print_stdout, reason = "what isn't tested is to be seen")]
-        {
-            println!("skipped: nothing can be mounted here");
-        }
+    if !mounts("mount", &["--bind".as_ref(), from.as_ref(), to.as_ref()]) {
         return;
     }
     let run = bench.keyed(&["seal", "Customers", "--remove-source"]);
-    assert!(mount("umount", &[&to]));
+    assert!(mounts("umount", &[to.as_ref()]));
     assert_eq!(
         run.ends(26).err,
         "error: Customers can't be removed: something is mounted at DIR/Customers/mounted\n  \
@@ -269,4 +272,120 @@ fn a_key_that_the_environment_names_opens_nothing_that_is_sealed_for_others() {
         let run = bench.run_with(&both, &[environment], b"").ends(0);
         assert!(run.out.ends_with("sealed for you and auditor\n"), "{}", run.out);
     }
+}
+
+// ---- opening ------------------------------------------------------------------------------------
+
+#[test]
+fn a_target_that_can_not_be_replaced_gets_all_or_nothing() {
+    let bench = bench();
+    for number in 0..20 {
+        bench.write(&format!("Customers/many/{number}.bin"), &[number; 70_000]);
+    }
+    bench.keyed(&["seal", "Customers"]).ends(0);
+    let disk = bench.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let small: [&std::ffi::OsStr; 6] = [
+        "-t".as_ref(),
+        "tmpfs".as_ref(),
+        "-o".as_ref(),
+        "nr_inodes=12".as_ref(),
+        "none".as_ref(),
+        disk.as_ref(),
+    ];
+    if !mounts("mount", &small) {
+        return;
+    }
+    let full = bench.keyed(&["open", "Customers.strongroom", "-t", "disk"]);
+    let left = fs::read_dir(&disk).unwrap().count();
+    let room = ["-o".as_ref(), "remount,nr_inodes=0".as_ref(), disk.as_ref()];
+    assert!(mounts("mount", &room));
+    fs::set_permissions(bench.path("Customers/sub"), std::os::unix::fs::PermissionsExt::from_mode(0o555))
+        .unwrap();
+    let whole = bench.keyed(&["open", "Customers.strongroom", "-t", "disk"]);
+    let (found, hidden) = (tree(&disk), fs::read_dir(&disk).unwrap().count());
+    assert!(mounts("umount", &[disk.as_ref()]));
+    assert!(full.ends(1).err.contains("; nothing was opened\n"));
+    assert_eq!(left, 0);
+    whole.ends(0);
+    assert_eq!(found, tree(&bench.path("Customers")));
+    assert_eq!(hidden, 4, "a.txt, b.txt, sub and many");
+}
+
+#[test]
+fn a_file_that_was_sealed_comes_back_as_one() {
+    let bench = Bench::new();
+    bench.write("one.pdf", b"one\n");
+    bench.keyed(&["seal", "one.pdf", "--remove-source"]).ends(0);
+    assert_eq!(names(&bench), ["key", "one.pdf.strongroom"]);
+    bench
+        .keyed(&["open", "one.pdf.strongroom"])
+        .ends(0)
+        .says("sender unverified: nobody signed it\none.pdf: 1 file, 4 B, all verified\n");
+    assert_eq!(fs::read(bench.path("one.pdf")).unwrap(), b"one\n");
+    assert_eq!(names(&bench), ["key", "one.pdf", "one.pdf.strongroom"]);
+    bench.keyed(&["open", "one.pdf.strongroom"]).ends(26);
+    bench.keyed(&["open", "one.pdf.strongroom", "-t", "out"]).ends(0);
+    assert_eq!(fs::read(bench.path("out/one.pdf")).unwrap(), b"one\n");
+    bench.keyed(&["seal", "one.pdf"]).ends(0);
+}
+
+#[test]
+fn whole_files_and_parts_of_one_name_do_not_lie_side_by_side() {
+    let bench = bench();
+    bench.write("Customers/d.bin", &rand());
+    bench.keyed(&["seal", "Customers", "--split", "100k"]).ends(0);
+    bench.keyed(&["seal", "Customers", "--force"]).ends(26).complains(
+        "error: Customers.strongroom.001 is a part of another file\n  hint: move all parts away, or give `--split` to \
+         write new ones in their place\n",
+    );
+    for name in names(&bench).iter().filter(|name| name.starts_with("Customers.strongroom.")) {
+        fs::remove_file(bench.path(name)).unwrap();
+    }
+    bench.keyed(&["seal", "Customers", "--force"]).ends(0);
+    let whole = bytes(&bench);
+    bench.keyed(&["seal", "Customers", "--force", "--split", "1k"]).ends(2);
+    assert_eq!(bytes(&bench), whole);
+    bench.keyed(&["seal", "Customers", "--force", "--split", "100k"]).ends(0);
+    assert!(!bench.path("Customers.strongroom").exists());
+    assert!(names(&bench).iter().all(|name| !name.ends_with(".removing")));
+    bench.keyed(&["open", "Customers.strongroom.001", "-t", "out"]).ends(0);
+    assert_eq!(tree(&bench.path("out")), tree(&bench.path("Customers")));
+}
+
+/// Bytes that don't compress.
+fn rand() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    };
+    (0..250_000).map(|_| next()).collect()
+}
+
+#[test]
+fn a_file_is_called_a_file() {
+    let bench = sealed();
+    let other = Bench::with_vault();
+    fs::copy(other.path("key"), bench.path("wrong")).unwrap();
+    let run = bench.run_with(
+        &["open", "Customers.strongroom", "-t", "out"],
+        &[("STRONGROOM_KEY_FILE", "wrong")],
+        b"",
+    );
+    run.ends(12).complains(
+        "error: no slot of this file opens with that key\n  hint: passphrases differ by capitals and spaces, and each \
+         file has its own\n",
+    );
+    let run = bench.run(&["open", "Customers.strongroom", "-t", "out"]).ends(2);
+    assert!(run.err.starts_with("error: this file opens with: key file; none was given\n"), "{}", run.err);
+    bench.write("Customers/a.txt", b"other\n");
+    let run = bench.run_with(&["seal", "Customers"], &[("STRONGROOM_KEY_FILE", "wrong")], b"").ends(12);
+    assert!(run.err.starts_with("error: no slot of this file"), "{}", run.err);
+    let run = bench.run_with(
+        &["--vault", "Customers.strongroom", "slot", "add", "x", "--new-key-file", "k2"],
+        &[("STRONGROOM_KEY_FILE", "wrong")],
+        b"",
+    );
+    assert!(run.err.starts_with("error: no slot of this file"), "{}", run.err);
 }

@@ -31,6 +31,7 @@ use crate::cli::render;
 use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
 use crate::cli::seal::remove::remove_sources;
+use crate::cli::seal::replace::Replaced;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::secrets;
@@ -135,6 +136,10 @@ enum Output {
 /// [`Exit::Refused`] if another file has the name, or there is no room; [`Exit::Usage`]; what reading and
 /// writing say. [`Exit::SourceIncomplete`] at the end if something could not be read.
 pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
+    seal_all(context, args).map_err(Failure::of_sealed_file)
+}
+
+fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     let args = &SealArgs { paths: args.paths.iter().map(|path| behind_link(path)).collect(), ..args.clone() };
     sources::tell_leftovers(context, &args.paths);
     check_names(&args.paths)?;
@@ -151,6 +156,12 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
         }
         Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
             return Err(taken(file, "is no sealed file"));
+        }
+        Output::File(file) if args.force => {
+            let replaced = Replaced::begin(args, file)?;
+            let made = anew(context, &secrets, args, &output, &recipients, signer);
+            replaced.end(made.is_ok());
+            made?
         }
         _ => anew(context, &secrets, args, &output, &recipients, signer)?,
     };
