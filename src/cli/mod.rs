@@ -8,6 +8,7 @@ pub mod progress;
 pub mod qr;
 pub mod render;
 pub mod secrets;
+pub mod sender;
 pub mod terminal;
 pub mod trusted;
 

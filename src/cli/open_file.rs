@@ -19,6 +19,8 @@ use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
+use crate::cli::sender::Known;
+use crate::cli::sender::Standing;
 use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
@@ -87,7 +89,12 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     let history = Arc::new(vault.locked().history(device)?);
     let snapshot = seal::newest(&vault, &history)?;
     let body = vault.body(&history, snapshot)?;
-    let sender = sender(args, &body.sender, &vault.log().fingerprint(), &body.root)?;
+    let sender = sender(context, args, &body.sender, &vault.log().fingerprint(), &body.root)?;
+    if !context.output.json {
+        // Before anything appears: whoever doesn't expect it from there can stop it.
+        let nobody = || "sender unverified: nobody signed it".to_owned();
+        context.line(&sender.as_ref().map_or_else(nobody, Known::line))?;
+    }
     let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
     let options = Options {
         subpath: inner(reader.body().paths.as_slice()),
@@ -229,31 +236,36 @@ fn load(context: &Context, args: &OpenArgs, target: &Path) -> Result<LockedVault
 
 /// Who sealed it, if it says so.
 fn sender(
+    context: &Context,
     args: &OpenArgs,
     sender: &Option<Vec<u8>>,
     fingerprint: &Fingerprint,
     root: &crate::tree::entry::TreeRef,
-) -> Result<Option<Sender>, Failure> {
+) -> Result<Option<Known>, Failure> {
+    let refused = |what: &str| Failure::new(Exit::Refused, format!("{what}; nothing was opened"));
     let found = match sender {
         None => None,
-        Some(bytes) => Some(
-            Sender::check(bytes, fingerprint, root)
-                .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?,
-        ),
+        Some(bytes) => {
+            let found = Sender::check(bytes, fingerprint, root)
+                .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?;
+            Some(Known::find(context, found, bytes)?)
+        }
     };
     match (&args.from, &found) {
-        (Some(from), Some(found)) if found.vault == *from => {}
-        (Some(_), Some(_)) => {
-            return Err(Failure::new(
-                Exit::Refused,
-                "a device of another vault sealed this file; nothing was opened",
-            ));
+        (Some(from), Some(found)) if found.sender.vault != *from => {
+            return Err(refused("a device of another vault sealed this file"));
+        }
+        (Some(_), Some(found)) if found.standing == Standing::Revoked => {
+            return Err(refused("a device that was shut out of that vault signed this file"));
+        }
+        (Some(_), Some(found)) if !found.is_good() => {
+            return Err(refused("a device that isn't in that vault signed this file"));
         }
         (Some(_), None) => {
-            return Err(Failure::new(Exit::Refused, "nobody signed this file; nothing was opened")
+            return Err(refused("nobody signed this file")
                 .hint("whoever seals it signs it with `strongroom seal --sign`"));
         }
-        (None, _) => {}
+        _ => {}
     }
     Ok(found)
 }
@@ -268,11 +280,7 @@ fn inner(paths: &[Vec<u8>]) -> TreePath {
     }
 }
 
-fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sender>) -> Result<(), Failure> {
-    let known = match sender {
-        None => false,
-        Some(sender) => context.machine()?.pins(&sender.vault)?.is_some(),
-    };
+fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Known>) -> Result<(), Failure> {
     let shown = printable(target.as_os_str().as_bytes());
     if context.output.json {
         return context.json(&json!({
@@ -283,24 +291,12 @@ fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sen
             "dirs": summary.directories,
             "others": summary.others,
             "bytes": summary.bytes,
-            "sender_vault": sender.map(|sender| text::fingerprint_base32(&sender.vault)),
-            "sender_device": sender.map(|sender| sender.device.to_string()),
-            "sender_known": known,
+            "sender_vault": sender.map(|known| text::fingerprint_base32(&known.sender.vault)),
+            "sender_device": sender.map(|known| known.sender.device.to_string()),
+            "sender_known": sender.is_some_and(|known| known.is_vault_known && known.is_good()),
+            "sender_standing": sender.map(Known::word),
         }));
     }
-    let who = match sender {
-        None => "sender unverified: nobody signed it".to_owned(),
-        Some(sender) => {
-            let words = text::fingerprint_words(&sender.vault);
-            let device = sender.device.short();
-            if known {
-                format!("sealed by device {device} of a vault that this machine knows: {words}")
-            } else {
-                format!("sender unverified: signed by device {device} of the vault {words}")
-            }
-        }
-    };
-    context.line(&who)?;
     if let Some(dropped) = crate::cli::restore::dropped(&summary.dropped) {
         context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
     }

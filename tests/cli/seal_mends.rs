@@ -389,3 +389,39 @@ fn a_file_is_called_a_file() {
     );
     assert!(run.err.starts_with("error: no slot of this file"), "{}", run.err);
 }
+
+// ---- who signed ---------------------------------------------------------------------------------
+
+#[test]
+fn a_device_that_was_shut_out_is_not_taken_for_the_sender() {
+    let bench = Bench::with_vault();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let run = bench.keyed(&["inspect", "--json"]).ends(0);
+    let vault = run.json()[0]["fingerprint"].as_str().unwrap().to_owned();
+    bench.keyed(&["seal", "Customers", "--sign"]).ends(0);
+    let open = |target: &str, more: &[&str]| {
+        bench.keyed(&[&["open", "Customers.strongroom", "-t", target], more].concat())
+    };
+    let run = open("one", &["--from", &vault]).ends(0);
+    assert!(run.out.starts_with("sealed by device ID of a vault that this machine knows: "), "{}", run.out);
+    assert!(!run.out.contains("not checked"), "{}", run.out);
+
+    fs::rename(bench.path("vault"), bench.path("away")).unwrap();
+    let run = open("two", &[]).ends(0);
+    assert!(run.out.contains("; whether it was shut out since was not checked\n"), "{}", run.out);
+    fs::rename(bench.path("away"), bench.path("vault")).unwrap();
+
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    bench.keyed(&["device", "revoke", &host]).ends(0);
+    let run = open("three", &[]).ends(0);
+    assert!(
+        run.out.starts_with("sender unverified: signed by device ID, which was shut out of the vault "),
+        "{}",
+        run.out
+    );
+    open("four", &["--from", &vault])
+        .ends(26)
+        .says("")
+        .complains("error: a device that was shut out of that vault signed this file; nothing was opened\n");
+    assert!(!bench.path("four").exists());
+}
