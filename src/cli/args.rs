@@ -138,9 +138,34 @@ pub struct SecretArgs {
     /// Try passphrase slots that ask for more memory or time than strongroom's own
     #[arg(long, global = true)]
     pub allow_expensive_kdf: bool,
+
+    /// Whether the environment named the key file, and no option.
+    #[arg(skip)]
+    pub is_key_file_of_environment: bool,
+
+    /// The same of the recovery code's file.
+    #[arg(skip)]
+    pub is_recovery_code_file_of_environment: bool,
+
+    /// Whether what the environment names counts for nothing.
+    #[arg(skip)]
+    ignores_environment: bool,
 }
 
 impl SecretArgs {
+    /// What the options alone give, without what the environment names for every command.
+    #[must_use]
+    pub fn of_options(&self) -> Self {
+        let mut options = Self { ignores_environment: true, ..self.clone() };
+        options.key_file.take_if(|_| self.is_key_file_of_environment);
+        options.recovery_code_file.take_if(|_| self.is_recovery_code_file_of_environment);
+        options
+    }
+
+    fn own_passphrase_source(&self) -> Result<Option<Source>, Failure> {
+        self.passphrase_source(&|name| if self.ignores_environment { None } else { std::env::var_os(name) })
+    }
+
     /// What these options hold; nothing if none was given.
     ///
     /// # Errors
@@ -169,7 +194,19 @@ impl SecretArgs {
     /// # Errors
     /// If more than one is given, or the one can't be had.
     pub fn passphrase(&self) -> Result<Option<SecretBytes>, Failure> {
-        self.passphrase_source(&|name| std::env::var_os(name))?.map(Source::read).transpose()
+        self.own_passphrase_source()?.map(Source::read).transpose()
+    }
+
+    /// The files that a key is read from, or written to if there is none yet.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let by_options = [&self.password_file, &self.key_file, &self.recovery_code_file];
+        let mut files: Vec<PathBuf> = by_options.into_iter().flatten().cloned().collect();
+        files.extend(self.card_file.iter().chain(&self.identity).cloned());
+        if let Ok(Some(Source::File(file))) = self.own_passphrase_source() {
+            files.push(file);
+        }
+        files
     }
 
     /// Whether a key is given, in the options or by the environment.
@@ -181,7 +218,7 @@ impl SecretArgs {
             || self.recovery_code_file.is_some()
             || !self.card_file.is_empty()
             || !self.identity.is_empty();
-        Ok(by_file || self.passphrase_source(&|name| std::env::var_os(name))?.is_some())
+        Ok(by_file || self.own_passphrase_source()?.is_some())
     }
 
     /// Where the passphrase comes from. An option goes before the environment, so that somebody whose

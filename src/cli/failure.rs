@@ -90,6 +90,23 @@ impl Failure {
         self
     }
 
+    /// The same, where the vault is a sealed file.
+    #[must_use]
+    pub fn of_sealed_file(mut self) -> Self {
+        if self.exit == Exit::Interrupted {
+            return self.hint("what was there before is as it was: the same command begins anew");
+        }
+        self.message = self
+            .message
+            .replace("of this vault", "of this file")
+            .replace("this vault opens", "this file opens");
+        if self.exit == Exit::WrongKey && self.hint.as_deref().is_some_and(|hint| hint.contains("each vault"))
+        {
+            return self.hint("passphrases differ by capitals and spaces, and each file has its own");
+        }
+        self
+    }
+
     /// What stands on standard error: one line, and one for the hint.
     #[must_use]
     pub fn text(&self) -> String {
@@ -317,6 +334,9 @@ impl From<&store::Error> for Failure {
             Error::PartSize { .. } => (Exit::Usage, "give another size"),
             Error::NoRoom { .. } => {
                 (Exit::Failed, "make room there and run the command again: nothing of the new file was left")
+            }
+            Error::Place { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
+                (Exit::Failed, "whatever reads it has ended, and has only a part: look there for the reason")
             }
             Error::Io { .. } | Error::Place { .. } => {
                 (Exit::Failed, "is the drive still attached? nothing that was stored before is affected")

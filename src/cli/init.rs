@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::args::SecretArgs;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
@@ -118,7 +119,7 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
         secrets::check_absent(file)?;
     }
 
-    let (way, new_key_file) = owner_way(context, args.allow_weak_passphrase)?;
+    let (way, new_key_file) = owner_way(&context.secrets, args.allow_weak_passphrase)?;
     let code = recovery_code(args)?;
 
     let device = DeviceKeys::generate();
@@ -264,10 +265,9 @@ fn is_of_beginning(name: &[u8]) -> bool {
 /// # Errors
 /// [`Exit::Usage`] if nothing is given and nobody can be asked; [`Exit::Refused`] for a weak passphrase.
 pub fn owner_way(
-    context: &Context,
+    given: &SecretArgs,
     allow_weak_passphrase: bool,
 ) -> Result<(Way, Option<(PathBuf, Secret<32>)>), Failure> {
-    let given = &context.secrets;
     if given.recovery_code_file.is_some() {
         return Err(Failure::usage("a recovery code is made here and can't be given")
             .hint("`--recovery-code-out FILE` says where to write it"));

@@ -8,6 +8,7 @@ pub mod progress;
 pub mod qr;
 pub mod render;
 pub mod secrets;
+pub mod sender;
 pub mod terminal;
 pub mod trusted;
 
@@ -48,11 +49,14 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::args::SecretArgs;
@@ -154,7 +158,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     raise_open_files_limit();
     let args: Vec<OsString> = args.into_iter().collect();
     let is_json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
-    let ended = match Cli::try_parse_from(&args) {
+    let ended = match parse(&args) {
         Ok(cli) => command(cli, &weak),
         Err(error) => parse_failure(&error, is_json),
     };
@@ -170,6 +174,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// The arguments, with what of them the environment stands in for.
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    // A global option may stand at any level of the commands.
+    let is_given = |name: &str| {
+        let levels =
+            std::iter::successors(Some(&matches), |level| level.subcommand().map(|(_, below)| below));
+        levels.into_iter().any(|level| level.value_source(name) == Some(ValueSource::CommandLine))
+    };
+    cli.secrets.is_key_file_of_environment = !is_given("key_file");
+    cli.secrets.is_recovery_code_file_of_environment = !is_given("recovery_code_file");
+    Ok(cli)
 }
 
 fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
@@ -315,7 +334,6 @@ fn meant(word: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definition_of_all_commands_is_sound() {

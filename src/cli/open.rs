@@ -259,7 +259,7 @@ impl Context {
     /// As [`Context::unlock`] and [`Context::settle_fork`]; `Exit::Refused` if the key is a reader's.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         if self.is_sealed_file()? {
-            return self.unlock_draft();
+            return self.unlock_draft().map_err(Failure::of_sealed_file);
         }
         let asked = self.settle_fork()?;
         let (locked, pins) = self.locked()?;
@@ -293,7 +293,11 @@ impl Context {
     pub fn unlock_by(&self, locked: LockedVault, is_known: bool, way: &Way) -> Result<Vault, Failure> {
         let machine = self.machine()?;
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
-        let vault = locked.unlock(way)?;
+        let is_file = locked.store().is_sealed_file();
+        let vault = locked.unlock(way).map_err(|error| {
+            let failure = Failure::from(error);
+            if is_file { failure.of_sealed_file() } else { failure }
+        })?;
         drop(spinner);
         if !vault.store().is_sealed_file() {
             self.confirm_recipient(&vault, is_known)?;
@@ -425,9 +429,9 @@ impl Context {
         if !has(|lock| matches!(lock, Lock::Passphrase(..))) {
             let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
             kinds.dedup();
+            let what = if locked.store().is_sealed_file() { "file" } else { "vault" };
             return Err(Failure::usage(format!(
-                "this {} opens with: {}; none was given",
-                Self::word(locked.store()),
+                "this {what} opens with: {}; none was given",
                 kinds.join(", ")
             ))
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::fs::CWD;
+use rustix::fs::RenameFlags;
 use serde_json::json;
 
 use crate::cli::args::parse_fingerprint;
@@ -15,18 +17,26 @@ use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::cli::render;
-use crate::cli::restore;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
+use crate::cli::sender::Known;
+use crate::cli::sender::Standing;
+use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::SealedFile;
+use crate::task::browse::At;
+use crate::task::browse::entry_at;
+use crate::task::error::Error;
 use crate::task::restore::Options;
 use crate::task::restore::Summary;
+use crate::task::restore::restore;
 use crate::task::seal;
+use crate::tree::entry::EntryKind;
 use crate::tree::filter::Selection;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
+use crate::tree::place;
 use crate::tree::place::Policy;
 use crate::vault::LockedVault;
 use crate::vault::read::SnapshotReader;
@@ -61,6 +71,10 @@ pub struct OpenArgs {
 /// [`Exit::NoVault`] if it is no sealed file; [`Exit::Damaged`]; [`Exit::WrongKey`]; [`Exit::Refused`] if the
 /// target has something in it, or the sender isn't the one that was asked for.
 pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
+    open_all(context, args).map_err(Failure::of_sealed_file)
+}
+
+fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     let target = target(args)?;
     check_target(&target)?;
     let locked = load(context, args, &target)?;
@@ -75,7 +89,12 @@ pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     let history = Arc::new(vault.locked().history(device)?);
     let snapshot = seal::newest(&vault, &history)?;
     let body = vault.body(&history, snapshot)?;
-    let sender = sender(args, &body.sender, &vault.log().fingerprint(), &body.root)?;
+    let sender = sender(context, args, &body.sender, &vault.log().fingerprint(), &body.root)?;
+    if !context.output.json {
+        // Before anything appears: whoever doesn't expect it from there can stop it.
+        let nobody = || "sender unverified: nobody signed it".to_owned();
+        context.line(&sender.as_ref().map_or_else(nobody, Known::line))?;
+    }
     let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
     let options = Options {
         subpath: inner(reader.body().paths.as_slice()),
@@ -85,7 +104,15 @@ pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     };
     let summary = {
         let bars = context.watched_bars();
-        crate::task::restore::restore(&reader, &target, &options, &bars)?
+        let single = if args.target.is_none() { single(&reader, &options.subpath, &target)? } else { None };
+        let into = single.as_ref().map_or(&target, |single| &single.folder);
+        let restored = restore(&reader, into, &options, &bars);
+        if let Some(single) = single {
+            single.end(
+                restored.as_ref().is_ok_and(|summary| summary.damaged_count == 0 && summary.problems == 0),
+            )?;
+        }
+        restored.map_err(nothing_opened)?
     };
     if let Some(first) = summary.damaged.first() {
         return Err(Failure::new(
@@ -100,6 +127,56 @@ pub fn run(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     }
     tell(context, &target, &summary, sender.as_ref())?;
     Ok(Exit::Done)
+}
+
+/// A restore that failed leaves nothing, and can't go on where it stopped.
+fn nothing_opened(error: Error) -> Failure {
+    let is_full = matches!(&error, Error::Target(place::Error::NoSpace { .. }));
+    let failure = Failure::from(error);
+    let message = format!("{}; nothing was opened", failure.message);
+    let failure = Failure { message, ..failure };
+    if is_full { failure.hint("make room, or open it on another disk with `--target`") } else { failure }
+}
+
+/// A file that was sealed by itself: it is restored into a folder beside its place, and moved from there.
+struct Single {
+    folder: PathBuf,
+    name: Vec<u8>,
+    target: PathBuf,
+}
+
+/// Whether what is opened is one thing that is no folder.
+fn single(reader: &SnapshotReader<'_>, path: &TreePath, target: &Path) -> Result<Option<Single>, Failure> {
+    let (Some(name), At::Entry(entry)) = (path.last(), entry_at(reader, path)?) else { return Ok(None) };
+    if matches!(entry.kind, EntryKind::Directory { .. }) {
+        return Ok(None);
+    }
+    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
+    let own = target.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    let hidden = [b".", &own[..], b".", chance.as_bytes(), b".opening"].concat();
+    let folder = target.with_file_name(std::ffi::OsStr::from_bytes(&hidden));
+    Ok(Some(Single { folder, name: name.as_bytes().to_vec(), target: target.to_owned() }))
+}
+
+impl Single {
+    /// Moves it to its place, if it is there.
+    fn end(&self, is_whole: bool) -> Result<(), Failure> {
+        let made = self.folder.join(std::ffi::OsStr::from_bytes(&self.name));
+        // An empty folder may stand there, and gives way.
+        let moved = if is_whole {
+            let _ = std::fs::remove_dir(&self.target);
+            rustix::fs::renameat_with(CWD, &made, CWD, &self.target, RenameFlags::NOREPLACE)
+        } else {
+            Ok(())
+        };
+        let _ = std::fs::remove_file(&made);
+        let _ = std::fs::remove_dir(&self.folder);
+        let shown = printable(self.target.as_os_str().as_bytes());
+        moved.map_err(|errno| {
+            Failure::new(Exit::Refused, format!("{shown} can't be made: {errno}; nothing was opened"))
+                .hint("`--target DIR` opens the file elsewhere")
+        })
+    }
 }
 
 /// Where it is opened to.
@@ -125,10 +202,9 @@ fn check_target(target: &Path) -> Result<(), Failure> {
         Err(_) => Ok(()),
         Ok(meta) if meta.is_dir() && is_empty(target) => Ok(()),
         Ok(meta) => {
-            let what = if meta.is_dir() { "and not empty: it seems to be open" } else { "and no folder" };
-            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}")).hint(format!(
-                "`strongroom seal {shown}` seals it again; `--target DIR` opens the file elsewhere"
-            )))
+            let what = if meta.is_dir() { "and not empty: is it open already?" } else { "and no folder" };
+            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
+                .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere"))
         }
     }
 }
@@ -160,31 +236,36 @@ fn load(context: &Context, args: &OpenArgs, target: &Path) -> Result<LockedVault
 
 /// Who sealed it, if it says so.
 fn sender(
+    context: &Context,
     args: &OpenArgs,
     sender: &Option<Vec<u8>>,
     fingerprint: &Fingerprint,
     root: &crate::tree::entry::TreeRef,
-) -> Result<Option<Sender>, Failure> {
+) -> Result<Option<Known>, Failure> {
+    let refused = |what: &str| Failure::new(Exit::Refused, format!("{what}; nothing was opened"));
     let found = match sender {
         None => None,
-        Some(bytes) => Some(
-            Sender::check(bytes, fingerprint, root)
-                .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?,
-        ),
+        Some(bytes) => {
+            let found = Sender::check(bytes, fingerprint, root)
+                .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?;
+            Some(Known::find(context, found, bytes)?)
+        }
     };
     match (&args.from, &found) {
-        (Some(from), Some(found)) if found.vault == *from => {}
-        (Some(_), Some(_)) => {
-            return Err(Failure::new(
-                Exit::Refused,
-                "a device of another vault sealed this file; nothing was opened",
-            ));
+        (Some(from), Some(found)) if found.sender.vault != *from => {
+            return Err(refused("a device of another vault sealed this file"));
+        }
+        (Some(_), Some(found)) if found.standing == Standing::Revoked => {
+            return Err(refused("a device that was shut out of that vault signed this file"));
+        }
+        (Some(_), Some(found)) if !found.is_good() => {
+            return Err(refused("a device that isn't in that vault signed this file"));
         }
         (Some(_), None) => {
-            return Err(Failure::new(Exit::Refused, "nobody signed this file; nothing was opened")
+            return Err(refused("nobody signed this file")
                 .hint("whoever seals it signs it with `strongroom seal --sign`"));
         }
-        (None, _) => {}
+        _ => {}
     }
     Ok(found)
 }
@@ -199,11 +280,7 @@ fn inner(paths: &[Vec<u8>]) -> TreePath {
     }
 }
 
-fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sender>) -> Result<(), Failure> {
-    let known = match sender {
-        None => false,
-        Some(sender) => context.machine()?.pins(&sender.vault)?.is_some(),
-    };
+fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Known>) -> Result<(), Failure> {
     let shown = printable(target.as_os_str().as_bytes());
     if context.output.json {
         return context.json(&json!({
@@ -214,25 +291,13 @@ fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Sen
             "dirs": summary.directories,
             "others": summary.others,
             "bytes": summary.bytes,
-            "sender_vault": sender.map(|sender| text::fingerprint_base32(&sender.vault)),
-            "sender_device": sender.map(|sender| sender.device.to_string()),
-            "sender_known": known,
+            "sender_vault": sender.map(|known| text::fingerprint_base32(&known.sender.vault)),
+            "sender_device": sender.map(|known| known.sender.device.to_string()),
+            "sender_known": sender.is_some_and(|known| known.is_vault_known && known.is_good()),
+            "sender_standing": sender.map(Known::word),
         }));
     }
-    let who = match sender {
-        None => "sender unverified: nobody signed it".to_owned(),
-        Some(sender) => {
-            let words = text::fingerprint_words(&sender.vault);
-            let device = sender.device.short();
-            if known {
-                format!("sealed by device {device} of a vault that this machine knows: {words}")
-            } else {
-                format!("sender unverified: signed by device {device} of the vault {words}")
-            }
-        }
-    };
-    context.line(&who)?;
-    if let Some(dropped) = restore::dropped(&summary.dropped) {
+    if let Some(dropped) = crate::cli::restore::dropped(&summary.dropped) {
         context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
     }
     context.line(&format!(

@@ -22,7 +22,7 @@ use crate::vault::slot::Way;
 /// How a sealed file's name ends.
 pub const SUFFIX: &str = ".strongroom";
 /// How the name of the first part of one that was split ends.
-const FIRST_PART: &str = ".001";
+pub const FIRST_PART: &str = ".001";
 /// How that of the second one ends.
 const SECOND_PART: &str = ".002";
 /// How long the parts of a file may become that had only one shorter part, in bytes.

@@ -498,6 +498,9 @@ fn change_word(change: &Change) -> String {
         Change::Mode => "other permissions".to_owned(),
         Change::Modified => "another time of change".to_owned(),
         Change::Target => "points elsewhere".to_owned(),
+        Change::Owner => "another owner".to_owned(),
+        Change::Attributes => "other attributes".to_owned(),
+        Change::Links => "other names for the same contents".to_owned(),
         Change::Unreadable(why) => format!("can't be read on the disk ({})", one_line(why)),
         Change::Damaged(why) => format!("can't be read in the vault ({})", one_line(why)),
     }

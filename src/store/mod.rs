@@ -4,6 +4,7 @@
 //! all, and that one whose `put` returned survives a power cut; who reads doesn't believe it and
 //! checks digests, so a store that lies is found out.
 
+mod cached;
 mod faulty;
 mod local;
 mod memory;
@@ -22,6 +23,7 @@ use std::time::SystemTime;
 
 use crate::id::ObjectName;
 
+pub use cached::forget_cached;
 pub use faulty::Counting;
 pub use faulty::Fault;
 pub use faulty::Faulty;

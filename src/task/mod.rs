@@ -5,6 +5,7 @@ pub mod browse;
 pub mod error;
 pub mod export;
 pub mod incident;
+pub mod lost;
 pub mod reencrypt;
 pub mod reseed;
 pub mod restore;

@@ -26,6 +26,8 @@ use crate::task::backup;
 use crate::task::backup::Input;
 use crate::task::backup::Sealing;
 use crate::task::error::Error;
+use crate::task::lost;
+use crate::task::lost::Lost;
 use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reseed;
@@ -94,28 +96,57 @@ pub fn seal(
 /// As [`seal`]; [`error::Error::NotOwner`]; [`error::Error::Damaged`] if what would be taken over is no longer
 /// as it was sealed.
 pub fn seal_again(
+    vault: Vault,
+    draft: &SealedDraft,
+    input: Input,
+    signer: Option<Signer>,
+    options: backup::Options,
+    observer: &dyn Observer,
+) -> Result<Summary, Error> {
+    seal_again_if(vault, draft, input, signer, options, &|_| Ok(()), observer)
+}
+
+/// The same if `check` lets go what the file would no longer hold; it is asked before anything of the file
+/// is changed.
+///
+/// # Errors
+/// As [`seal_again`]; those of `check`.
+pub fn seal_again_if<E: From<Error>>(
     mut vault: Vault,
     draft: &SealedDraft,
     input: Input,
     signer: Option<Signer>,
     mut options: backup::Options,
+    check: &dyn Fn(&Lost) -> Result<(), E>,
     observer: &dyn Observer,
-) -> Result<Summary, Error> {
+) -> Result<Summary, E> {
     let keys = device_keys(&vault)?;
     let device = keys.device;
-    let history = Arc::new(vault.locked().history(device)?);
+    let history = Arc::new(vault.locked().history(device).map_err(Error::from)?);
     let last = newest(&vault, &history)?;
+    let last_seq = last.header.seq;
     let before = reseed::of_snapshot(&vault, &history, last, observer)?;
     let before = before.map(|before| only_whole_packs(&vault, &history, last, before)).transpose()?;
     options.sealing = Some(Sealing { before, signer });
     let store = vault.shared_store();
-    let mut writer = DeviceVault::of_sealed_file(store, vault.log().clone(), keys, history.head())?;
+    let writer = DeviceVault::of_sealed_file(store, vault.log().clone(), keys, history.head());
+    let mut writer = writer.map_err(Error::from)?;
     let backup = backup::backup(&mut writer, input, &options, observer)?;
     drop(writer);
+    check(&lost_since(&vault, device, last_seq)?)?;
     let kept = forget_older(&mut vault, device, options.now, observer)?;
-    let authority = SigningKey::from_seed(vault.admin()?.authority_seed.duplicate());
+    let authority = SigningKey::from_seed(vault.admin().map_err(Error::from)?.authority_seed.duplicate());
     let file_bytes = finish(draft, &vault.log().fingerprint(), &authority, observer)?;
     Ok(Summary { backup, file_bytes, bytes_kept: kept })
+}
+
+/// What the newest snapshot of a file no longer has of the one at `before`.
+fn lost_since(vault: &Vault, device: DeviceId, before: u64) -> Result<Lost, Error> {
+    let history = Arc::new(vault.locked().history(device)?);
+    let older = history.snapshots().iter().find(|snapshot| snapshot.header.seq == before);
+    let older = older.ok_or(Error::Nothing { what: "the file holds no snapshot" })?;
+    let reader = |snapshot| SnapshotReader::load(vault, Arc::clone(&history), snapshot);
+    lost::between(&reader(older)?, &reader(newest(vault, &history)?)?)
 }
 
 /// Seals everything in a draft anew under new keys: what is done before a way in is taken away.
@@ -302,14 +333,14 @@ pub fn check(vault: &LockedVault, observer: &dyn Observer) -> Result<(), Error> 
 /// Whether a source is, entry by entry, what the file's snapshot has under `name`.
 ///
 /// # Errors
-/// As [`verify::against_source`]; [`Error::Refused`] with the first difference.
+/// As [`verify::against_all_of_source`]; [`Error::Refused`] with the first difference.
 pub fn check_source(
     reader: &SnapshotReader<'_>,
     source: &Path,
     name: &TreePath,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    let found = verify::against_source(reader, source, name, observer)?;
+    let found = verify::against_all_of_source(reader, source, name, observer)?;
     match found.differences.first() {
         None => Ok(()),
         Some(Difference { path, changes }) => {

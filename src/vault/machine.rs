@@ -47,6 +47,15 @@ impl Machine {
         Ok(self.places()?.into_iter().find(|(_, known)| known == place).map(|(fingerprint, _)| fingerprint))
     }
 
+    /// Where this machine has seen a vault.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn places_of(&self, fingerprint: &Fingerprint) -> Result<Vec<String>, Error> {
+        let places = self.places()?.into_iter().filter(|(known, _)| known == fingerprint);
+        Ok(places.map(|(_, place)| place).collect())
+    }
+
     /// Remembers that this vault stands at `place`, in place of any other.
     ///
     /// # Errors

@@ -150,6 +150,21 @@ impl Sender {
     }
 }
 
+/// The key by which the device signs, as the records of a body's `sender` have it.
+///
+/// # Errors
+/// As [`Sender::check`], but for the signature.
+pub fn key_in(bytes: &[u8]) -> Result<VerifyingKey, Refused> {
+    let mut from = Reader::new(bytes);
+    let device = DeviceId(from.array()?);
+    let count = from.count(4)?;
+    if count > RECORDS_MAX {
+        return Err(Refused::Layout);
+    }
+    let records = (0..count).map(|_| from.sized()).collect::<Result<Vec<_>, _>>()?;
+    Ok(follow(&records, device)?.1)
+}
+
 /// The vault that the records begin, and the key of the device that the last of them adds to it.
 fn follow(records: &[&[u8]], device: DeviceId) -> Result<(Fingerprint, VerifyingKey), Refused> {
     let decode = |bytes: &[u8]| Record::decode(bytes).map_err(|_| Refused::Layout);

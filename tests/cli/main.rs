@@ -14,6 +14,7 @@ mod people;
 mod recover;
 mod restore;
 mod seal;
+mod seal_mends;
 mod status;
 mod tar;
 mod verify;

@@ -158,7 +158,11 @@ pub fn restore(
     }
     let start = Start::find(reader, &options.subpath)?;
     let run = run_of(reader, options);
-    let target = match Target::stage(target, &run, options.policy) {
+    let staged = match options.all_or_nothing {
+        true => Target::stage_whole(target, &run, options.policy),
+        false => Target::stage(target, &run, options.policy),
+    };
+    let target = match staged {
         Err(place::Error::NotEmpty { .. }) if options.policy.overwrite != Overwrite::Refuse => {
             Target::in_place(target, &run, options.policy)?
         }

@@ -52,6 +52,7 @@ use crate::vault::namer::Namer;
 use crate::vault::pins::Pins;
 use crate::vault::read::SnapshotReader;
 use crate::vault::receipt::Receipt;
+use crate::vault::sender::Sender;
 
 /// How many bytes of sealed objects are in memory at once, whatever the number of threads; each
 /// takes about as much again once opened.
@@ -268,6 +269,13 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
         match vault.body(history, snapshot) {
             Err(error) => run.lose(Problem::Vault(error), snapshot, TreePath::root(), true),
             Ok(body) => {
+                if let Some(bytes) = &body.sender
+                    && let Err(refused) = Sender::check(bytes, &log.fingerprint(), &body.root)
+                {
+                    let digest = snapshot.header.body;
+                    let name = Place::Pack { device: history.device(), digest }.name();
+                    run.find(damaged(&name, &refused.to_string()));
+                }
                 // Each device tells what it had seen of others.
                 for head in &body.seen {
                     run.check_head(head);

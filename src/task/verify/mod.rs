@@ -29,6 +29,7 @@ pub use crate::task::verify::objects::verify_public;
 pub use crate::task::verify::source::Change;
 pub use crate::task::verify::source::Comparison;
 pub use crate::task::verify::source::Difference;
+pub use crate::task::verify::source::against_all_of_source;
 pub use crate::task::verify::source::against_source;
 
 /// How many findings are kept; all are counted.

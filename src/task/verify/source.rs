@@ -1,6 +1,7 @@
 //! Comparing a snapshot with a disk, name by name and chunk by chunk.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::id::ChunkId;
@@ -15,6 +16,7 @@ use crate::tree::entry::DataRun;
 use crate::tree::entry::Entry;
 use crate::tree::entry::EntryKind;
 use crate::tree::entry::TreeRef;
+use crate::tree::entry::Xattr;
 use crate::tree::node;
 use crate::tree::node::CallError;
 use crate::tree::node::EntryReader;
@@ -58,6 +60,12 @@ pub enum Change {
     Modified,
     /// The link points elsewhere.
     Target,
+    /// It belongs to others, by their numbers; told by [`against_all_of_source`] alone.
+    Owner,
+    /// It has other extended attributes or access lists; told by [`against_all_of_source`] alone.
+    Attributes,
+    /// It shares its contents with other names than it did; told by [`against_all_of_source`] alone.
+    Links,
     /// The disk's side can't be read, so nothing can be said: why.
     Unreadable(String),
     /// The snapshot's side can't be read, so nothing can be said: why.
@@ -102,8 +110,33 @@ pub fn against_source(
     subpath: &TreePath,
     observer: &dyn Observer,
 ) -> Result<Comparison, Error> {
+    compare(reader, root, subpath, None, observer)
+}
+
+/// The same with everything that a snapshot keeps: owners by number, extended attributes and access lists, and
+/// which names share their contents, too.
+///
+/// # Errors
+/// As [`against_source`].
+pub fn against_all_of_source(
+    reader: &SnapshotReader<'_>,
+    root: &Path,
+    subpath: &TreePath,
+    observer: &dyn Observer,
+) -> Result<Comparison, Error> {
+    compare(reader, root, subpath, Some(Shared::default()), observer)
+}
+
+fn compare(
+    reader: &SnapshotReader<'_>,
+    root: &Path,
+    subpath: &TreePath,
+    shared: Option<Shared>,
+    observer: &dyn Observer,
+) -> Result<Comparison, Error> {
     observer.event(&Event::Phase(Phase::Verifying));
-    let mut comparing = Comparing { reader, observer, found: Comparison::default(), buffer: Vec::new() };
+    let mut comparing =
+        Comparing { reader, observer, found: Comparison::default(), buffer: Vec::new(), shared };
     let source = Source::load(root).map_err(Error::Source)?;
     let stat = source.examine().map_err(Error::Source)?;
     match entry_at(reader, subpath)? {
@@ -112,8 +145,9 @@ pub fn against_source(
         }
         Some(entry) => match (&entry.kind, source.path().last()) {
             (EntryKind::Directory { tree }, _) if stat.kind == SourceKind::Directory => {
-                comparing.attributes(subpath, &entry, &stat, Vec::new());
                 let directory = source.open_dir().map_err(Error::Source)?;
+                let xattrs = comparing.xattrs(&entry, || directory.xattrs());
+                comparing.attributes(subpath, &entry, &stat, xattrs.into_iter().collect());
                 comparing.tree(subpath.clone(), *tree, directory)?;
             }
             (_, Some(name)) => comparing.entry(subpath.clone(), &entry, source.parent(), &name, &stat)?,
@@ -150,6 +184,29 @@ struct Comparing<'a> {
     observer: &'a dyn Observer,
     found: Comparison,
     buffer: Vec<u8>,
+    /// If everything is compared.
+    shared: Option<Shared>,
+}
+
+/// Which inodes the groups of names with shared contents have turned out to be, and the other way round.
+#[derive(Default)]
+struct Shared {
+    inodes: HashMap<[u8; 16], (u64, u64)>,
+    groups: HashMap<(u64, u64), [u8; 16]>,
+}
+
+impl Shared {
+    /// Whether an entry is in the group that the inode's other names are in.
+    fn fits(&mut self, entry: &Entry, stat: &Stat) -> bool {
+        let inode = (stat.device, stat.inode);
+        match entry.link_group {
+            None => !self.groups.contains_key(&inode),
+            Some(group) => {
+                *self.inodes.entry(group).or_insert(inode) == inode
+                    && *self.groups.entry(inode).or_insert(group) == group
+            }
+        }
+    }
 }
 
 /// A directory of both sides, read in the order of its names.
@@ -244,9 +301,10 @@ impl Comparing<'_> {
                 EntryKind::Directory { tree } if stat.kind == SourceKind::Directory => {
                     let below = top.disk.open_dir(&name, &stat);
                     let below = below.and_then(|disk| disk.names().map(|names| (disk, names)));
-                    self.attributes(&path, &entry, &stat, Vec::new());
                     match below {
                         Ok((disk, names)) => {
+                            let xattrs = self.xattrs(&entry, || disk.xattrs());
+                            self.attributes(&path, &entry, &stat, xattrs.into_iter().collect());
                             let entries = EntryReader::new(*tree, fetch);
                             frames.push(Frame {
                                 path,
@@ -258,7 +316,10 @@ impl Comparing<'_> {
                                 is_whole: true,
                             });
                         }
-                        Err(error) => self.unreadable(path, &error),
+                        Err(error) => {
+                            let unreadable = vec![Change::Unreadable(error.to_string())];
+                            self.attributes(&path, &entry, &stat, unreadable);
+                        }
                     }
                 }
                 _ => self.entry(path, &entry, &top.disk, &name, &stat)?,
@@ -286,14 +347,17 @@ impl Comparing<'_> {
             EntryKind::File { size, .. } if *size != stat.size => changes.push(Change::Size),
             EntryKind::File { content, sparse, .. } => match disk.open_file(name, stat) {
                 Err(error) => changes.push(Change::Unreadable(error.to_string())),
-                Ok(file) => changes.extend(self.content(entry, content, sparse.as_deref(), &file)?),
+                Ok(file) => {
+                    changes.extend(self.content(entry, content, sparse.as_deref(), &file)?);
+                    changes.extend(self.xattrs(entry, || file.xattrs()));
+                }
             },
             EntryKind::Symlink { target } => match disk.hold(name, stat).and_then(|node| node.read_link()) {
                 Err(error) => changes.push(Change::Unreadable(error.to_string())),
                 Ok(there) if there != *target => changes.push(Change::Target),
-                Ok(_) => {}
+                Ok(_) => changes.extend(self.held_xattrs(entry, disk, name, stat)),
             },
-            _ => {}
+            _ => changes.extend(self.held_xattrs(entry, disk, name, stat)),
         }
         self.attributes(&path, entry, stat, changes);
         Ok(())
@@ -309,7 +373,33 @@ impl Comparing<'_> {
         if entry.modified != stat.modified {
             changes.push(Change::Modified);
         }
+        if let Some(shared) = &mut self.shared {
+            if (entry.owner.uid, entry.owner.gid) != (stat.uid, stat.gid) {
+                changes.push(Change::Owner);
+            }
+            if stat.kind != SourceKind::Directory && !shared.fits(entry, stat) {
+                changes.push(Change::Links);
+            }
+        }
         self.add(path.clone(), changes);
+    }
+
+    /// How the extended attributes differ that `load` gives, if they are compared.
+    fn xattrs(
+        &self,
+        entry: &Entry,
+        load: impl FnOnce() -> Result<Vec<Xattr>, walk::Error>,
+    ) -> Option<Change> {
+        self.shared.as_ref()?;
+        match load() {
+            Ok(there) if there == entry.xattrs => None,
+            Ok(_) => Some(Change::Attributes),
+            Err(error) => Some(Change::Unreadable(error.to_string())),
+        }
+    }
+
+    fn held_xattrs(&self, entry: &Entry, disk: &SourceDir, name: &Name, stat: &Stat) -> Option<Change> {
+        self.xattrs(entry, || disk.hold(name, stat)?.xattrs())
     }
 
     /// Whether a file of the right size has the right bytes.

@@ -127,10 +127,12 @@ enum Site {
 }
 
 /// A staging directory: `.NAME.strongroom-TAG` with a marker and the tree, 0700 and our own.
+///
+/// Or `.strongroom-TAG` in the target itself, out of which everything moves up at the end.
 struct Staging {
-    /// What holds both the staging directory and the target.
+    /// What holds both the staging directory and the target; the target itself, if the staging directory is in it.
     parent: OwnedFd,
-    /// The target's name there.
+    /// The target's name there; empty if it is the parent.
     target_name: Vec<u8>,
     /// The staging directory, locked.
     fd: OwnedFd,
@@ -181,6 +183,27 @@ impl Target {
     /// can't be had; [`Error::Leftover`] and [`Error::Busy`] for its staging directory;
     /// [`Error::Target`] if the disk refuses.
     pub fn stage(path: &Path, run: &Run, policy: Policy) -> Result<Self, Error> {
+        Self::stage_or(path, run, policy, Self::direct)
+    }
+
+    /// The same for a target that is to hold everything or nothing: where no staging directory can be beside it,
+    /// it is in the target, and [`Target::finish`] moves what is in it up.
+    ///
+    /// # Errors
+    /// As [`Target::stage`].
+    pub fn stage_whole(path: &Path, run: &Run, policy: Policy) -> Result<Self, Error> {
+        Self::stage_or(path, run, policy, |real, fd, run, policy| {
+            let staging = Staging::make(fd, Vec::new(), &real, run, None)?;
+            Self::staged(real, staging, run, policy)
+        })
+    }
+
+    fn stage_or(
+        path: &Path,
+        run: &Run,
+        policy: Policy,
+        otherwise: impl Fn(PathBuf, OwnedFd, &Run, Policy) -> Result<Self, Error>,
+    ) -> Result<Self, Error> {
         let found = Found::look(path)?;
         if let Found::Directory(real, fd) = &found
             && !is_empty(fd).map_err(|errno| Error::target(real, "read", errno))?
@@ -201,7 +224,7 @@ impl Target {
             }
             Found::Directory(real, fd) => {
                 let Some(staging) = Self::stage_beside(&real, path, &fd, run)? else {
-                    return Self::direct(real, fd, run, policy);
+                    return otherwise(real, fd, run, policy);
                 };
                 drop(fd);
                 Self::staged(real, staging, run, policy)
@@ -433,19 +456,27 @@ impl Target {
         }
         self.sweep(root.as_fd(), &self.root.path)?;
         fs::syncfs(root).map_err(|errno| Error::target(&self.given, "written", errno))?;
+        let mut place = root.as_fd();
         if let Site::Staged(staging) = &self.site {
-            staging.rename(&self.given)?;
+            if staging.is_in_target() {
+                staging.move_up(root, &self.given)?;
+                // Before the target gets its metadata: this changes it.
+                staging.remove_remains();
+                place = staging.parent.as_fd();
+            } else {
+                staging.rename(&self.given)?;
+            }
         }
         // Only now: a directory that we may not write to couldn't have been renamed.
         let entry = self.root_entry.lock().expect("nobody panics while setting it").take();
         let settled = match (entry, &self.site) {
             (Some(_), Site::Direct) if self.policy.overwrite == Overwrite::Never => Ok(()),
-            (Some(entry), _) => self.settle(Held::Open(root.as_fd()), &entry),
+            (Some(entry), _) => self.settle(Held::Open(place), &entry),
             (None, Site::Staged(Staging { replaces: Some(mode), .. })) => fs::fchmod(root, *mode),
             (None, _) => Ok(()),
         };
         settled.map_err(|errno| Error::target(&self.given, "written", errno))?;
-        fs::fsync(root).map_err(|errno| Error::target(&self.given, "written", errno))?;
+        fs::fsync(place).map_err(|errno| Error::target(&self.given, "written", errno))?;
         if let Site::Staged(staging) = &self.site {
             staging.remove_remains();
             fs::fsync(&staging.parent).map_err(|errno| Error::target(&self.given, "written", errno))?;
@@ -475,7 +506,10 @@ impl Staging {
         replaces: Option<Mode>,
     ) -> Result<Self, Error> {
         let name = Self::name(&target_name, run);
-        let path = target.with_file_name(std::ffi::OsStr::from_bytes(&name));
+        let path = match target_name.is_empty() {
+            true => target.join(std::ffi::OsStr::from_bytes(&name)),
+            false => target.with_file_name(std::ffi::OsStr::from_bytes(&name)),
+        };
         let failed = |errno| Error::target(&path, "made", errno);
 
         match fs::mkdirat(&parent, name.as_slice(), Mode::RWXU) {
@@ -513,6 +547,9 @@ impl Staging {
     /// `.NAME.strongroom-TAG`, with as much of `NAME` as there is room for.
     fn name(target: &[u8], run: &Run) -> Vec<u8> {
         let ending = format!(".strongroom-{}", run.tag());
+        if target.is_empty() {
+            return ending.into_bytes();
+        }
         let room = Name::BYTES_MAX - 1 - ending.len();
         let mut kept = &target[..target.len().min(room)];
         // Some file systems want whole characters.
@@ -544,9 +581,35 @@ impl Staging {
         })
     }
 
+    fn is_in_target(&self) -> bool {
+        self.target_name.is_empty()
+    }
+
+    /// Moves what is in the tree up into the target, which must still hold nothing else; all of it, or as far as
+    /// the disk lets us none of it.
+    fn move_up(&self, tree: &OwnedFd, target: &Path) -> Result<(), Error> {
+        let failed = |errno| Error::target(target, "made", errno);
+        let appeared = || Error::Appeared { target: target.to_owned(), staging: self.path.clone() };
+        if names_in(&self.parent).map_err(failed)? != [self.name.clone()] {
+            return Err(appeared());
+        }
+        let names = names_in(tree).map_err(failed)?;
+        for (at, name) in names.iter().enumerate() {
+            if let Err(errno) = move_one(tree, &self.parent, name) {
+                for moved in &names[..at] {
+                    // What can't be moved back stays, and is told of with the rest.
+                    let _ = move_one(&self.parent, tree, moved);
+                }
+                return Err(if errno == Errno::EXIST { appeared() } else { failed(errno) });
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the marker and the staging directory, by now empty. What can't be removed is left.
     fn remove_remains(&self) {
         let _ = fs::unlinkat(&self.fd, STAGED_MARKER, AtFlags::empty());
+        let _ = fs::unlinkat(&self.fd, STAGED_TREE, AtFlags::REMOVEDIR);
         let ours = fs::statat(&self.parent, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| Identity::held(&self.fd) == Ok(Identity::of(&stat)));
         if ours {
@@ -618,6 +681,42 @@ fn is_empty(fd: &OwnedFd) -> Result<bool, Errno> {
         }
     }
     Ok(true)
+}
+
+/// The names in a directory.
+fn names_in(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if !matches!(name.as_slice(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Moves a name from one directory to another, over nothing.
+fn move_one(from: &OwnedFd, to: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let rename = || match fs::renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
+        // A file system that doesn't know the flag.
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => fs::renameat(from, name, to, name),
+            _ => Err(Errno::EXIST),
+        },
+        other => other,
+    };
+    match rename() {
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    // A directory that may not be written to can't get another parent.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = fs::openat(from, name, flags, Mode::empty())?;
+    let mode = Mode::from_raw_mode(fs::fstat(&held)?.st_mode);
+    fs::fchmod(&held, mode | Mode::WUSR)?;
+    let moved = rename();
+    fs::fchmod(&held, mode)?;
+    moved
 }
 
 /// Writes which restore the staging directory `fd` belongs to.

@@ -13,6 +13,7 @@ mod attributes;
 mod directory;
 mod file;
 mod machine;
+pub mod remove;
 mod source;
 #[cfg(test)]
 mod tests;

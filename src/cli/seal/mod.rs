@@ -1,5 +1,10 @@
 //! `strongroom seal`: a folder into one file, which those open whom it is sealed for.
 
+mod recipients;
+mod remove;
+mod replace;
+mod sources;
+
 use std::ffi::OsStr;
 use std::io;
 use std::io::IsTerminal as _;
@@ -11,6 +16,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::args::SecretArgs;
 use crate::cli::args::parse_size;
 use crate::cli::backup::ExcludeArgs;
 use crate::cli::backup::PROGRAM;
@@ -22,15 +28,14 @@ use crate::cli::init;
 use crate::cli::open::Context;
 use crate::cli::open::clock;
 use crate::cli::render;
+use crate::cli::seal::recipients::Recipient;
+use crate::cli::seal::recipients::recipients;
+use crate::cli::seal::remove::remove_sources;
+use crate::cli::seal::replace::Replaced;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::secrets;
-use crate::cli::trusted;
-use crate::cli::trusted::Kept;
 use crate::crypto::kdf::Argon2Settings;
-use crate::crypto::kem::KemPublicKey;
-use crate::crypto::random;
-use crate::crypto::recipient;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
 use crate::store::SealedDraft;
@@ -39,11 +44,9 @@ use crate::store::Target;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
 use crate::task::backup::Sealing;
+use crate::task::lost::Lost;
 use crate::task::seal;
 use crate::task::seal::Summary;
-use crate::task::verify::ReadData;
-use crate::task::verify::verify_private;
-use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::tree::walk;
 use crate::vault::LockedVault;
@@ -54,13 +57,10 @@ use crate::vault::init::DeviceHome;
 use crate::vault::init::NewSlot;
 use crate::vault::init::NewVault;
 use crate::vault::init::Opens;
-use crate::vault::read::SnapshotReader;
 use crate::vault::sender::Signer;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
 
-/// The most that a file of recipients has, in bytes: some five hundred of them.
-const RECIPIENTS_BYTES_MAX: u64 = 1 << 20;
 /// Data that compresses to less than a part in this many is rare: where there isn't room for that, sealing
 /// isn't begun.
 const SHRINKS_MOST: u64 = 20;
@@ -84,6 +84,9 @@ pub struct SealArgs {
     force: bool,
 
     /// Somebody whose own key opens it, as `age-keygen -pq` makes them: age1pq1..., or NAME=age1pq1...
+    ///
+    /// With this or `--recipients-file`, you open it too only if an option of this command names a passphrase or key
+    /// file: what the environment names (STRONGROOM_KEY_FILE and the like) doesn't count.
     #[arg(long, value_name = "RECIPIENT")]
     recipient: Vec<String>,
 
@@ -102,6 +105,10 @@ pub struct SealArgs {
     /// Remove what was sealed once the file was read back from the disk, opened and compared with it
     #[arg(long)]
     remove_source: bool,
+
+    /// Seal a folder into its file though most of what the file holds is no longer in the folder
+    #[arg(long)]
+    replace: bool,
 
     /// Cut the file into parts of this size, such as 4GB: FILE.001, FILE.002 ...
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -125,22 +132,24 @@ enum Output {
     Pipe,
 }
 
-/// Somebody whose own key opens the file.
-struct Recipient {
-    label: String,
-    key: KemPublicKey,
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// [`Exit::Refused`] if another file has the name, or there is no room; [`Exit::Usage`]; what reading and
 /// writing say. [`Exit::SourceIncomplete`] at the end if something could not be read.
 pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
+    seal_all(context, args).map_err(Failure::of_sealed_file)
+}
+
+fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     let args = &SealArgs { paths: args.paths.iter().map(|path| behind_link(path)).collect(), ..args.clone() };
+    sources::tell_leftovers(context, &args.paths);
     check_names(&args.paths)?;
     let output = output(args)?;
     let recipients = recipients(args)?;
+    // Whoever names recipients means those: his own key, set for all commands, is not one of them.
+    let secrets = if recipients.is_empty() { context.secrets.clone() } else { context.secrets.of_options() };
+    sources::check(&secrets, args)?;
     let signer = if args.sign { Some(signer(context)?) } else { None };
     let made = match &output {
         Output::File(file) if sealed::is_file(file) && !args.force => {
@@ -150,7 +159,13 @@ pub fn run(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
         Output::File(file) if file.symlink_metadata().is_ok() && !args.force => {
             return Err(occupied(file, "is no sealed file"));
         }
-        _ => anew(context, args, &output, &recipients, signer)?,
+        Output::File(file) if args.force => {
+            let replaced = Replaced::begin(args, file)?;
+            let made = anew(context, &secrets, args, &output, &recipients, signer);
+            replaced.end(made.is_ok());
+            made?
+        }
+        _ => anew(context, &secrets, args, &output, &recipients, signer)?,
     };
     if let Output::File(file) = &output {
         sealed::remember(context, file);
@@ -191,6 +206,7 @@ struct Made {
 /// A new file.
 fn anew(
     context: &Context,
+    own_secrets: &SecretArgs,
     args: &SealArgs,
     output: &Output,
     recipients: &[Recipient],
@@ -200,10 +216,10 @@ fn anew(
     if let Some(file) = &args.recovery_code_out {
         secrets::check_absent(file)?;
     }
-    let wants_own = recipients.is_empty() || context.secrets.is_given()?;
+    let wants_own = recipients.is_empty() || own_secrets.is_given()?;
     let (own, new_key_file) = match wants_own {
         true => {
-            let (way, file) = init::owner_way(context, args.allow_weak_passphrase)?;
+            let (way, file) = init::owner_way(own_secrets, args.allow_weak_passphrase)?;
             (Some(way), file)
         }
         false => (None, None),
@@ -274,7 +290,8 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     let is_signed = signer.is_some();
     let options = options(context, args, Sealing { before: None, signer: None })?;
     let bars = context.watched_bars();
-    let summary = seal::seal_again(vault, &draft, input(args), signer, options, &bars)?;
+    let check = |lost: &Lost| replace::check(context, args.replace, file, lost);
+    let summary = seal::seal_again_if(vault, &draft, input(args), signer, options, &check, &bars)?;
     Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
 }
 
@@ -347,6 +364,16 @@ fn output(args: &SealArgs) -> Result<Output, Failure> {
         }
         Some(file) => file.clone(),
         None => beside(&args.paths)?,
+    };
+    let file = if file.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+        // What the link leads to is the file, and the link stays one.
+        std::fs::canonicalize(&file).map_err(|_| {
+            let shown = printable(file.as_os_str().as_bytes());
+            Failure::new(Exit::Refused, format!("{shown} is a link that leads nowhere"))
+                .hint("name the file itself, or remove the link")
+        })?
+    } else {
+        file
     };
     let folder = sealed::folder_of(&file);
     let shown = printable(folder.as_os_str().as_bytes());
@@ -422,43 +449,6 @@ fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure
     Err(taken(file, &format!("holds something else: {held}")))
 }
 
-/// Everybody whose own key is to open the file.
-fn recipients(args: &SealArgs) -> Result<Vec<Recipient>, Failure> {
-    let mut lines: Vec<String> = args.recipient.clone();
-    for file in &args.recipients_file {
-        let shown = trusted::shown(file);
-        let mut text = String::new();
-        let opened = trusted::open(file, Kept::Unchanged)?;
-        io::Read::read_to_string(&mut io::Read::take(opened, RECIPIENTS_BYTES_MAX), &mut text)
-            .map_err(|error| Failure::io(shown, &error))?;
-        let told = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.extend(told.map(str::to_owned));
-    }
-    let mut recipients: Vec<Recipient> = Vec::new();
-    for line in lines {
-        let (label, key) = match line.split_once('=') {
-            Some((label, key)) => (Some(label.trim()), key.trim()),
-            None => (None, line.trim()),
-        };
-        let key = recipient::decode_recipient(key).map_err(|error| Failure::usage(error.to_string()))?;
-        if recipients.iter().any(|other| other.key.as_bytes() == key.as_bytes()) {
-            continue;
-        }
-        let label = match label {
-            Some(label) if !label.is_empty() && label.len() <= crate::vault::change::LABEL_BYTES_MAX => {
-                label.to_owned()
-            }
-            Some(_) => return Err(Failure::usage("a recipient's name has 1 to 255 bytes")),
-            None => format!("recipient {}", recipients.len() + 1),
-        };
-        if recipients.iter().any(|other| other.label == label) {
-            return Err(Failure::usage(format!("two recipients are called {}", printable(label.as_bytes()))));
-        }
-        recipients.push(Recipient { label, key });
-    }
-    Ok(recipients)
-}
-
 /// This machine's hand in the vault that is named, or in the default one.
 fn signer(context: &Context) -> Result<Signer, Failure> {
     let (locked, _) = context.locked()?;
@@ -484,69 +474,6 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
         format!("{} are to be sealed and {} are free in {shown}", render::size(bytes), render::size(free)),
     )
     .hint("make room, or give `-o FILE` on another disk"))
-}
-
-/// Removes what was sealed, once the file on the disk was read, opened and held against it.
-///
-/// Each source is moved aside first, so that nobody changes it by its name between the comparison and the end.
-fn remove_sources(context: &Context, args: &SealArgs, file: &Path, way: &Way) -> Result<(), Failure> {
-    let opened = sealed::load(file)?;
-    let locked = LockedVault::load_sealed_file(opened)?;
-    let bars = context.watched_bars();
-    seal::check(&locked, &bars)?;
-    let vault = locked.unlock(way)?;
-    let report = verify_private(&vault, None, &[], &ReadData::All, &bars)?;
-    if let Some(error) = report.findings.into_first() {
-        return Err(kept_failure(Error::into(error)));
-    }
-    let device = vault.log().devices().keys().next().copied().ok_or_else(|| taken(file, "holds nothing"))?;
-    let history = Arc::new(vault.locked().history(device)?);
-    let snapshot = seal::newest(&vault, &history)?;
-    let body = vault.body(&history, snapshot)?;
-    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
-    for path in &args.paths {
-        let name = TreePath::parse(&name_of(path)?)
-            .map_err(|_| Failure::usage("a source without a name can't be removed"))?;
-        let real = std::fs::canonicalize(path)
-            .map_err(|error| Failure::io(printable(path.as_os_str().as_bytes()), &error))?;
-        let aside = aside(&real);
-        let shown = printable(path.as_os_str().as_bytes());
-        std::fs::rename(&real, &aside)
-            .map_err(|error| kept_failure(Failure::io(format!("{shown} can't be moved"), &error)))?;
-        if let Err(error) = seal::check_source(&reader, &aside, &name, &bars) {
-            let back = std::fs::rename(&aside, &real);
-            let failure = kept_failure(error.into());
-            return Err(match back {
-                Ok(()) => failure,
-                Err(_) => {
-                    failure.hint(format!("it is now called {}", printable(aside.as_os_str().as_bytes())))
-                }
-            });
-        }
-        let removed =
-            if aside.is_dir() { std::fs::remove_dir_all(&aside) } else { std::fs::remove_file(&aside) };
-        removed.map_err(|error| {
-            let aside = printable(aside.as_os_str().as_bytes());
-            Failure::io(
-                format!("{shown} was sealed, and what is left of it in {aside} can't be removed"),
-                &error,
-            )
-        })?;
-    }
-    Ok(())
-}
-
-fn kept_failure(failure: Failure) -> Failure {
-    let message = format!("{}; the file was sealed, and the source stays", failure.message);
-    Failure { message, exit: Exit::Refused, ..failure }
-}
-
-/// A name beside a source that nobody has.
-fn aside(path: &Path) -> PathBuf {
-    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
-    let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-    let name = [b".", &name[..], b".", chance.as_bytes(), b".removing"].concat();
-    path.with_file_name(OsStr::from_bytes(&name))
 }
 
 impl Made {
@@ -598,7 +525,7 @@ impl Made {
             render::size(counts.bytes),
             render::size(self.summary.file_bytes),
         );
-        if self.is_again {
+        if self.is_again && self.summary.bytes_kept > 0 {
             line.push_str(&format!("; {} of it kept as it was", render::size(self.summary.bytes_kept)));
         }
         if self.is_signed {

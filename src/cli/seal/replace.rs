@@ -1,0 +1,93 @@
+//! Sealing again puts a folder in the place of what the file holds: what goes by that is told first, and much of it
+//! goes only if that is what was meant.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::cli::diff::plural;
+use crate::cli::failure::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::open::Context;
+use crate::cli::seal::SealArgs;
+use crate::cli::seal::sources::aside;
+use crate::cli::sealed::FIRST_PART;
+use crate::cli::sealed::with_ending;
+use crate::cli::terminal;
+use crate::task::lost::Lost;
+use crate::tree::path::printable;
+
+/// Tells what goes, and asks if it is most of what the file holds.
+///
+/// # Errors
+/// [`Exit::Refused`] if it is, and neither `--replace` nor a person says that it may go.
+pub(super) fn check(context: &Context, may_replace: bool, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    if lost.files == 0 {
+        return Ok(());
+    }
+    let shown = printable(file.as_os_str().as_bytes());
+    let mut named = lost.named.iter().map(|path| printable(path.as_bytes())).collect::<Vec<_>>().join(", ");
+    if lost.files > lost.named.len() as u64 {
+        named.push_str(", ...");
+    }
+    let files = plural(lost.before, "file", "files");
+    let told = match lost.files {
+        all if all >= lost.before => format!("none of the {files} in {shown} is in what is sealed now"),
+        1 => format!("1 of the {files} in {shown} is not in what is sealed now"),
+        some => format!("{some} of the {files} in {shown} are not in what is sealed now"),
+    };
+    if may_replace || !lost.is_most() {
+        context.note(&format!("{told}, and will no longer be in it: {named}"));
+        return Ok(());
+    }
+    if terminal::is_there() && !context.output.json {
+        terminal::tell(&format!("{told}: {named}"));
+        let answer = terminal::ask_line("Type yes to seal all the same, and lose them: ")?;
+        if answer.eq_ignore_ascii_case("yes") {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(Exit::Refused, format!("{told}: {named}; the file stays as it is")).hint(
+        "is this the right folder, and the drive mounted? `strongroom open FILE --target DIR` opens what the \
+         file holds; `--replace` seals this in its place",
+    ))
+}
+
+/// A whole file that parts are to take the place of: of both, the whole one would be read.
+pub(super) struct Replaced(Option<(PathBuf, PathBuf)>);
+
+impl Replaced {
+    /// Moves a whole file aside for parts.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] if a whole file would be made beside parts of an older one.
+    pub(super) fn begin(args: &SealArgs, file: &Path) -> Result<Self, Failure> {
+        let shown = |path: &Path| printable(path.as_os_str().as_bytes());
+        let is_whole = file.symlink_metadata().is_ok();
+        if args.split.is_none() {
+            let first = with_ending(file, FIRST_PART);
+            if !is_whole && first.symlink_metadata().is_ok() {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("{} is a part of another file", shown(&first)),
+                )
+                .hint("move all parts away, or give `--split` to write new ones in their place"));
+            }
+            return Ok(Self(None));
+        }
+        if !is_whole {
+            return Ok(Self(None));
+        }
+        let aside = aside(file);
+        std::fs::rename(file, &aside)
+            .map_err(|error| Failure::io(format!("{} can't be moved", shown(file)), &error))?;
+        Ok(Self(Some((file.to_owned(), aside))))
+    }
+
+    /// Removes the older file, or gives it its name back.
+    pub(super) fn end(self, is_replaced: bool) {
+        let Some((file, aside)) = self.0 else { return };
+        // What can't be done leaves the older file under its other name, which the next run tells.
+        let _ = if is_replaced { std::fs::remove_file(aside) } else { std::fs::rename(aside, file) };
+    }
+}
