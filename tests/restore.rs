@@ -654,3 +654,20 @@ fn a_tree_is_listed_searched_and_counted() {
     assert_eq!((stats.files, stats.directories, stats.others), (11, 5, 2));
     assert!(stats.bytes_unique < stats.bytes && stats.bytes_stored > 9_000_000, "{stats:?}");
 }
+
+#[test]
+fn a_sender_whose_signature_does_not_fit_is_damage_that_verify_tells() {
+    use strongroom::task::verify::Class;
+    use strongroom::task::verify::ReadData;
+    use strongroom::task::verify::verify_private;
+
+    let mut test = TestVault::new();
+    test.snapshot(&[file("a", "one")], "here", &[]);
+    let verify = |test: &TestVault| verify_private(&test.open(), None, &[], &ReadData::All, &Silent).unwrap();
+    assert!(verify(&test).is_sound());
+    test.sender = Some(b"nobody".to_vec());
+    test.snapshot(&[file("a", "two")], "here", &[]);
+    let report = verify(&test);
+    assert!(!report.is_sound());
+    assert_eq!(report.class(), Some(Class::Integrity));
+}

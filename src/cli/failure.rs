@@ -640,6 +640,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_file_is_called_so_and_a_pipe_no_drive() {
+        let failure = Failure::from(vault::error::Error::WrongKey).of_sealed_file();
+        assert_eq!(failure.message, "no slot of this file opens with that key");
+        assert!(!failure.text().contains("vault"), "{failure:?}");
+        let failure = Failure::from(task::error::Error::Interrupted).of_sealed_file();
+        assert_eq!(failure.exit, Exit::Interrupted);
+        assert!(failure.text().ends_with("the same command begins anew\n"), "{failure:?}");
+        let source = io::ErrorKind::BrokenPipe.into();
+        let failure = Failure::from(store::Error::Place { place: "the output".to_owned(), source });
+        assert!(failure.exit == Exit::Failed && !failure.text().contains("drive"), "{failure:?}");
+    }
+
+    #[test]
     fn a_reader_that_went_away_is_no_failure() {
         let failure = Failure::output(&io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(failure.is_silent && failure.exit == Exit::Done);

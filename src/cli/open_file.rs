@@ -80,7 +80,7 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     let locked = load(context, args, &target)?;
     {
         let bars = context.watched_bars();
-        seal::check(&locked, &bars)?;
+        seal::check(&locked, &bars).map_err(|error| refused_whole(args, error))?;
     }
     let way = context.way(&locked)?;
     let vault = context.unlock_by(locked, true, &way)?;
@@ -127,6 +127,19 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     }
     tell(context, &target, &summary, sender.as_ref())?;
     Ok(Exit::Done)
+}
+
+/// Part of the file is damaged, and the rest of it may be what somebody needs.
+fn refused_whole(args: &OpenArgs, error: Error) -> Failure {
+    let failure = Failure::from(error);
+    if failure.exit != Exit::Damaged || is_pipe(&args.file) {
+        return failure;
+    }
+    let shown = printable(args.file.as_os_str().as_bytes());
+    failure.hint(format!(
+        "nothing was opened; `strongroom restore -r {shown} latest --target DIR` gets what is whole in it, and another \
+         copy of the file may be whole"
+    ))
 }
 
 /// A restore that failed leaves nothing, and can't go on where it stopped.

@@ -425,3 +425,23 @@ fn a_device_that_was_shut_out_is_not_taken_for_the_sender() {
         .complains("error: a device that was shut out of that vault signed this file; nothing was opened\n");
     assert!(!bench.path("four").exists());
 }
+
+#[test]
+fn what_is_whole_in_a_damaged_file_can_be_had() {
+    let bench = bench();
+    bench.write("Customers/d.bin", &rand());
+    bench.keyed(&["seal", "Customers"]).ends(0);
+    let mut damaged = bytes(&bench);
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(bench.path("Customers.strongroom"), damaged).unwrap();
+    let run = bench.keyed(&["open", "Customers.strongroom", "-t", "out"]).ends(20).says("");
+    assert!(
+        run.err.contains("`strongroom restore -r Customers.strongroom latest --target DIR` gets"),
+        "{}",
+        run.err
+    );
+    assert!(!bench.path("out").exists());
+    bench.keyed(&["restore", "-r", "Customers.strongroom", "latest", "--target", "out"]).ends(20);
+    assert_eq!(fs::read(bench.path("out/Customers/a.txt")).unwrap(), b"alpha\n");
+}

@@ -192,6 +192,8 @@ pub struct TestVault {
     pub device: DeviceVault,
     /// Whether each directory's tree gets a pack of its own, so that it alone can be damaged.
     pub trees_apart: bool,
+    /// Who signed what is sealed, as the bodies have it.
+    pub sender: Option<Vec<u8>>,
     fingerprint: Fingerprint,
     state: tempfile::TempDir,
     key: Secret<32>,
@@ -224,6 +226,7 @@ impl TestVault {
             shared,
             device,
             trees_apart: false,
+            sender: None,
             fingerprint,
             state,
             key,
@@ -283,7 +286,7 @@ impl TestVault {
             reused: Vec::new(),
             seen: Vec::new(),
             origin: None,
-            sender: None,
+            sender: self.sender.clone(),
         };
         let body = self.device.put_body(&body).unwrap();
         objects.push(body);

@@ -91,7 +91,6 @@ pub fn check_removable(source: &Source, compared: Option<Time>) -> Result<(), Er
 
 /// Removes a source, as far as nothing in it is newer than `compared`: how many entries went, and why the rest
 /// stays, if any does.
-#[must_use]
 pub fn remove(source: &Source, compared: Time) -> (u64, Result<(), Error>) {
     let mut removal =
         Removal { compared: Some(compared), is_trial: false, removed: 0, again: HashMap::new() };
