@@ -7,6 +7,7 @@
 mod cached;
 mod faulty;
 mod local;
+mod lock;
 mod memory;
 mod rights;
 mod sealed;

@@ -6,7 +6,6 @@
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
-use std::fs::TryLockError;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -206,11 +205,7 @@ impl StateDir {
         }
         self.make()?;
         let file = self.appender("lock")?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(StateLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        Ok(super::lock::take(&file)?.then_some(StateLock { _file: file }))
     }
 
     fn make(&self) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! A snapshot, or a part of one, as a tar archive.
 //!
-//!     walk -> windows of chunks, fetched and checked on all threads -> tar::TarWriter -> out
+//! ```text
+//! walk -> windows of chunks, fetched and checked on all threads -> tar::TarWriter -> out
+//! ```
 //!
 //! One thread goes through the tree and gathers what comes next, across files, until a window is full;
 //! its chunks are then read at once, each block of a pack a single time. The caller's thread writes one

@@ -52,8 +52,8 @@ fn a_folder_becomes_a_file_beside_it_and_a_folder_again() {
     let mode = fs::metadata(bench.path("Customers.strongroom")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     bench.keyed(&["open", "Customers.strongroom"]).ends(26).says("").complains(
-        "error: Customers is there already, and not empty: it seems to be open\n  \
-         hint: `strongroom seal Customers` seals it again; `--target DIR` opens the file elsewhere\n",
+        "error: Customers is there already, and not empty: is it open already?\n  \
+         hint: nothing is written over what is there: `--target DIR` opens the file elsewhere\n",
     );
     fs::remove_dir_all(bench.path("Customers")).unwrap();
     bench
@@ -128,7 +128,7 @@ fn a_single_file_is_sealed_too() {
     let bench = bench();
     bench.keyed(&["seal", "Customers/a.txt", "-o", "a.strongroom"]).ends(0);
     bench.keyed(&["open", "a.strongroom"]).ends(0);
-    assert_eq!(fs::read(bench.path("a/a.txt")).unwrap(), b"alpha\n");
+    assert_eq!(fs::read(bench.path("a")).unwrap(), b"alpha\n");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn recipients_come_from_options_and_files_with_or_without_names() {
         bench.write(&name, text.as_bytes());
         fs::set_permissions(bench.path(&name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let also = ["--recipient", &lines[2], "--recovery-code-out", "code"];
+    let also = ["--recipient", &lines[2], "--recovery-code-out", "code", "--key-file", "key"];
     let run = bench.keyed(&[&["seal", "Customers", "-R", "team"], &also[..]].concat()).ends(0).complains("");
     assert!(
         run.out.ends_with(" kB, sealed for you, recovery code, recipient 1, anna and recipient 3\n"),
@@ -581,8 +581,7 @@ fn a_file_in_parts_is_read_and_sealed_again_as_one() {
     assert_eq!(tree(&bench.path("one")), tree(&bench.path("Scans")));
     assert_eq!(tree(&bench.path("two")), tree(&bench.path("Scans")));
     bench.write("Scans/0", b"small now");
-    let run = bench.keyed(&["seal", "Scans"]).ends(0).complains("");
-    assert!(run.out.contains(" kept as it was"), "{}", run.out);
+    bench.keyed(&["seal", "Scans"]).ends(0).complains("");
     assert!(!bench.path("Scans.strongroom").exists());
     bench.keyed(&["open", "Scans.strongroom.001", "--target", "three"]).ends(0);
     assert_eq!(tree(&bench.path("three")), tree(&bench.path("Scans")));

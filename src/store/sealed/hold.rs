@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::fs::Metadata;
-use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -82,7 +81,7 @@ impl Hold {
 
 /// Locks a file, or finds that files can't be locked where it lies; not if another writer has it.
 pub(super) fn lock(file: &File) -> bool {
-    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    !matches!(super::super::lock::take(file), Ok(false))
 }
 
 #[cfg(test)]
