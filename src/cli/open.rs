@@ -105,7 +105,7 @@ impl Context {
     /// Refuses a sealed file for a command that is for vaults.
     ///
     /// # Errors
-    /// [`Exit::Usage`](crate::cli::failure::Exit::Usage); as [`Context::place`].
+    /// [`Exit::Usage`]; as [`Context::place`].
     pub fn check_vault(&self, command: &str) -> Result<(), Failure> {
         if !self.is_sealed_file()? {
             return Ok(());
@@ -256,7 +256,7 @@ impl Context {
     /// is settled.
     ///
     /// # Errors
-    /// As [`Context::unlock`] and [`Context::settle_fork`]; `Exit::Refused` if the key is a reader's.
+    /// As [`Context::unlock`]; `Exit::History` if a fork isn't settled; `Exit::Refused` if the key is a reader's.
     pub fn unlock_owner(&self, command: &str, about: &str) -> Result<Vault, Failure> {
         if self.is_sealed_file()? {
             return self.unlock_draft().map_err(Failure::of_sealed_file);

@@ -59,8 +59,8 @@ pub struct Summary {
 /// Writes what stands at `from` in a snapshot, and all below it, to `out` as a tar archive.
 ///
 /// Paths in the archive are relative, and begin with the last name of `from`; all of a snapshot begins
-/// with the names below its root. Holds twice [`WINDOW_BYTES`] of chunks, as much of each directory on
-/// the way down as [`Walk`] does, and the path of the first name of every hard-linked file.
+/// with the names below its root. Holds twice `WINDOW_BYTES` of chunks, as much of each directory on
+/// the way down as any walk does, and the path of the first name of every hard-linked file.
 ///
 /// # Errors
 /// As [`entry_at`]; [`Error::Vault`] or [`Error::Node`] for what is damaged, [`Error::Output`] if `out`

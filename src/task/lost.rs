@@ -48,7 +48,7 @@ type Key = [u8; 16];
 /// Of each file that goes or comes 16 bytes are kept in memory.
 ///
 /// # Errors
-/// As [`diff`].
+/// As [`diff()`].
 pub fn between(before: &SnapshotReader<'_>, after: &SnapshotReader<'_>) -> Result<Lost, Error> {
     let mut gone: Vec<Key> = Vec::new();
     let mut paths: Vec<TreePath> = Vec::new();

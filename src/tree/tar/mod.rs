@@ -1,6 +1,6 @@
 //! Tar archives: the one door of the `tar` crate, for export and import.
 //!
-//! [`write`] makes POSIX pax archives of entries, in the dialect that GNU tar reads back exactly. The
+//! [`mod@write`] makes POSIX pax archives of entries, in the dialect that GNU tar reads back exactly. The
 //! crate's `Header` lays out each header; the bytes between are written here, because the crate's
 //! `Builder` ends an archive when it is dropped, and one that was broken off must never look whole.
 //! [`read`] takes archives apart, ustar, GNU and pax ones and those older than all of them, block by block
