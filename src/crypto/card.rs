@@ -91,7 +91,7 @@ impl fmt::Display for Error {
             ),
             Self::Forged => write!(f, "the cards name one set and were not made together"),
             Self::Shares(shamir::Error::TooFew { needs, have }) => {
-                write!(f, "it takes {needs} cards, and here are {have}")
+                write!(f, "it takes {needs} cards; given: {have}")
             }
             Self::Shares(shamir::Error::Twice(index)) => write!(f, "card {index} is there twice"),
             Self::Shares(_) => write!(f, "the cards don't lead to one secret"),
@@ -408,7 +408,7 @@ mod tests {
                 Error::Sets([7; 8], [8; 8]),
                 "the cards are of different sets: 0707070707070707 and 0808080808080808",
             ),
-            (Error::Shares(shamir::Error::TooFew { needs: 3, have: 2 }), "it takes 3 cards, and here are 2"),
+            (Error::Shares(shamir::Error::TooFew { needs: 3, have: 2 }), "it takes 3 cards; given: 2"),
             (Error::Shares(shamir::Error::Twice(2)), "card 2 is there twice"),
         ] {
             assert_eq!(error.to_string(), message);

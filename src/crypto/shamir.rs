@@ -54,7 +54,7 @@ impl fmt::Display for Error {
             Self::Numbers { threshold, count } => {
                 write!(f, "a secret can't be shared so that {threshold} of {count} have it")
             }
-            Self::TooFew { needs, have } => write!(f, "it takes {needs} shares, and here are {have}"),
+            Self::TooFew { needs, have } => write!(f, "it takes {needs} shares; given: {have}"),
             Self::Twice(index) => write!(f, "share {index} is there twice"),
             Self::Zero => write!(f, "no share has the number 0"),
             Self::Thresholds(first, other) => {
@@ -383,7 +383,7 @@ mod tests {
     fn messages_read_as_sentences() {
         for (error, message) in [
             (Error::Numbers { threshold: 3, count: 2 }, "a secret can't be shared so that 3 of 2 have it"),
-            (Error::TooFew { needs: 3, have: 2 }, "it takes 3 shares, and here are 2"),
+            (Error::TooFew { needs: 3, have: 2 }, "it takes 3 shares; given: 2"),
             (Error::Twice(4), "share 4 is there twice"),
             (Error::Zero, "no share has the number 0"),
             (

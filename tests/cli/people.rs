@@ -161,7 +161,7 @@ fn enough_cards_of_one_set_open_the_vault_and_fewer_say_so() {
         bench.run(&args).ends(0).says("these cards open slot board as owner\n");
     }
     bench.run(&["slot", "test", "--card-file", &one]).ends(12).complains(
-        "error: it takes 2 cards, and here are 1\n  hint: give enough cards of one set, each with --card-file\n",
+        "error: it takes 2 cards; given: 1\n  hint: give enough cards of one set, each with --card-file\n",
     );
     let run =
         bench.run(&["slot", "test", "--card-file", &one, "--card-file", "others/card-1-of-2.txt"]).ends(12);
