@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench sealed` prints a row for each kind of data and each step, and the ratio to the pipeline.
 //! Sealing again is after one file in a hundred, or the one large file in one place, was changed; the
-//! pipeline has nothing like it and does everything anew. The limits are those of a backup and a restore
+//! pipeline has nothing like it and does everything anew. Both end when what was written is on the disk:
+//! `seal` and `open` sync before they give a name, and the pipeline is followed by `sync -f`. The limits are those of a backup and a restore
 //! (`whole`), and to open a file all of it is read twice: once to check every digest, BLAKE3 at 6 GB/s.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a bench prints and may panic")]
@@ -64,10 +65,12 @@ fn measure(what: &str, make: impl FnOnce(&Path), change: impl Fn(&Path, usize)) 
     };
     for round in 0..ROUNDS {
         clean();
-        let tar = "tar cf - data | zstd -q -3 -T0 | age -R recipient > data.age";
+        let tar = "tar cf - data | zstd -q -3 -T0 | age -R recipient > data.age && sync -f data.age";
         let piped = peer(tar);
         told("seal", timed(at, &format!("{PROGRAM} seal data --key-file own")), piped);
-        let piped = peer("mkdir untarred && age -d -i key data.age | zstd -qd | tar xf - -C untarred");
+        let piped = peer(
+            "mkdir untarred && age -d -i key data.age | zstd -qd | tar xf - -C untarred && sync -f untarred",
+        );
         told(
             "open",
             timed(at, &format!("{PROGRAM} open data.strongroom --target opened --key-file own")),
