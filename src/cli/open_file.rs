@@ -84,20 +84,17 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
     }
     let way = context.way(&locked)?;
     let vault = context.unlock_by(locked, true, &way)?;
-    let device = vault.log().devices().keys().next().copied();
-    let device = device.ok_or_else(|| Failure::new(Exit::Damaged, "nothing was sealed into this file"))?;
-    let history = Arc::new(vault.locked().history(device)?);
-    let snapshot = seal::newest(&vault, &history)?;
-    let body = vault.body(&history, snapshot)?;
+    let reader = seal::reader(&vault)?
+        .ok_or_else(|| Failure::new(Exit::Damaged, "nothing was sealed into this file"))?;
+    let body = reader.body();
     let sender = sender(context, args, &body.sender, &vault.log().fingerprint(), &body.root)?;
     if !context.output.json {
         // Before anything appears: whoever doesn't expect it from there can stop it.
         let nobody = || "sender unverified: nobody signed it".to_owned();
         context.line(&sender.as_ref().map_or_else(nobody, Known::line))?;
     }
-    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
     let options = Options {
-        subpath: inner(reader.body().paths.as_slice()),
+        subpath: inner(body.paths.as_slice()),
         policy: Policy { privileged: args.privileged, sparse: true, ..Policy::default() },
         selection: Selection::everything(),
         all_or_nothing: true,

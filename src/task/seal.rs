@@ -202,6 +202,16 @@ fn device_keys(vault: &Vault) -> Result<DeviceKeys, Error> {
     DeviceKeys::decode(&vault.admin()?.device_secrets).map_err(broken)
 }
 
+/// The one snapshot that a sealed file shows, ready to be read; none if the file has no device.
+///
+/// # Errors
+/// As [`newest`] and [`SnapshotReader::load`].
+pub fn reader(vault: &Vault) -> Result<Option<SnapshotReader<'_>>, Error> {
+    let Some(device) = vault.log().devices().keys().next() else { return Ok(None) };
+    let history = Arc::new(vault.locked().history(*device)?);
+    Ok(Some(SnapshotReader::load(vault, Arc::clone(&history), newest(vault, &history)?)?))
+}
+
 /// The one snapshot that a sealed file shows.
 ///
 /// # Errors

@@ -433,10 +433,8 @@ fn occupied(file: &Path, what: &str) -> Failure {
 
 /// The file must hold what is sealed into it now: by a slip of the hand something else would be lost.
 fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure> {
-    let device = vault.log().devices().keys().next().copied();
-    let device = device.ok_or_else(|| taken(file, "holds nothing"))?;
-    let history = vault.locked().history(device)?;
-    let body = vault.body(&history, seal::newest(vault, &history)?)?;
+    let reader = seal::reader(vault)?.ok_or_else(|| taken(file, "holds nothing"))?;
+    let body = reader.body();
     let mut names = args.paths.iter().map(|path| name_of(path)).collect::<Result<Vec<_>, _>>()?;
     let mut held: Vec<Vec<u8>> =
         body.paths.iter().map(|path| path.strip_prefix(b"/").unwrap_or(path).to_vec()).collect();

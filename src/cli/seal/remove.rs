@@ -3,7 +3,6 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::diff::plural;
@@ -26,7 +25,6 @@ use crate::tree::walk::Source;
 use crate::tree::walk::remove;
 use crate::vault::LockedVault;
 use crate::vault::error::Error;
-use crate::vault::read::SnapshotReader;
 use crate::vault::slot::Way;
 
 /// How far the clock by which a kernel sets the time of a change may lag: twice the longest of its ticks.
@@ -71,11 +69,7 @@ pub(super) fn remove_sources(
     if let Some(error) = report.findings.into_first() {
         return Err(kept(Error::into(error)));
     }
-    let device = vault.log().devices().keys().next().copied().ok_or_else(|| taken(file, "holds nothing"))?;
-    let history = Arc::new(vault.locked().history(device)?);
-    let snapshot = seal::newest(&vault, &history)?;
-    let body = vault.body(&history, snapshot)?;
-    let reader = SnapshotReader::new(&vault, Arc::clone(&history), snapshot, body);
+    let reader = seal::reader(&vault)?.ok_or_else(|| taken(file, "holds nothing"))?;
 
     let mut moved = Vec::new();
     let compared = move_aside(args, &mut moved).and_then(|()| {

@@ -550,7 +550,6 @@ mod tests {
     use std::thread;
 
     use rustix::io::Errno;
-    use tempfile::TempDir;
 
     use super::super::file::part_of;
     use super::super::samples::ADMIN_RING;
@@ -561,24 +560,10 @@ mod tests {
     use super::super::samples::TABLE;
     use super::super::samples::file;
     use super::super::samples::name;
+    use super::super::samples::names;
+    use super::super::samples::new;
     use super::super::target::PART_BYTES_MIN;
     use super::*;
-
-    /// A folder, and a name in it.
-    fn new() -> (TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.strongroom");
-        (folder, path)
-    }
-
-    /// What lies in a folder.
-    fn names(folder: &TempDir) -> Vec<String> {
-        let entries = fs::read_dir(folder.path()).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
 
     fn put(draft: &SealedDraft, members: &[Sample<'_>]) {
         for (text, content) in members {

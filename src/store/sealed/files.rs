@@ -297,6 +297,8 @@ mod tests {
     use super::super::samples::TABLE;
     use super::super::samples::file;
     use super::super::samples::name;
+    use super::super::samples::names;
+    use super::super::samples::new;
     use super::*;
 
     thread_local! {
@@ -321,22 +323,6 @@ mod tests {
         place: |folder, from, to| step().and_then(|()| (Disk::SYSTEM.place)(folder, from, to)),
         unlink: |folder, name| step().and_then(|()| (Disk::SYSTEM.unlink)(folder, name)),
     };
-
-    /// A folder, and a name in it.
-    fn new() -> (TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.strongroom");
-        (folder, path)
-    }
-
-    /// What lies in a folder.
-    fn names(folder: &TempDir) -> Vec<String> {
-        let entries = fs::read_dir(folder.path()).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
 
     /// The bytes of a sealed file with this pack.
     fn sealed(pack: &[u8]) -> Vec<u8> {

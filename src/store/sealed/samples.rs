@@ -1,5 +1,10 @@
 //! Sealed files made by hand, for tests to hold others against.
 
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
 use crate::id::ObjectName;
 
 use super::header;
@@ -14,6 +19,22 @@ pub(super) const TABLE: Sample<'_> = ("k/00000001-00", b"");
 pub(super) const ADMIN_RING: Sample<'_> = ("r/00000001-00.admin", b"");
 pub(super) const READ_RING: Sample<'_> = ("r/00000001-00.read", b"");
 pub(super) const END: Sample<'_> = ("end", b"the end");
+
+/// A folder, and a name in it.
+pub(super) fn new() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.strongroom");
+    (folder, path)
+}
+
+/// What lies in a folder.
+pub(super) fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
 
 pub(super) fn name(text: &str) -> ObjectName {
     ObjectName::parse(text).unwrap()
