@@ -116,7 +116,7 @@ fn stream(args: &ImportArgs) -> Result<Stream, Failure> {
     Ok(Stream { bytes, form: Form::Tar { origin: format!("tar {name}"), paths } })
 }
 
-fn options(context: &Context, args: &ImportArgs) -> Result<Options, Failure> {
+fn options(context: &Context, args: &ImportArgs) -> Result<Options<'static>, Failure> {
     Ok(Options {
         host: args.host.clone().unwrap_or_else(init::host_name),
         tags: args.tag.clone(),

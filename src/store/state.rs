@@ -13,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// A folder of small files that one run at a time may change.
 #[derive(Clone, Debug)]
@@ -175,6 +176,22 @@ impl StateDir {
         }
     }
 
+    /// Removes every file that was last written before `time`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn forget_older(&self, time: SystemTime) -> io::Result<()> {
+        for name in self.names()? {
+            match self.path.join(&name).symlink_metadata() {
+                Ok(found) if found.modified()? < time => self.remove(&name)?,
+                // Another run may have removed it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The names of all files, sorted.
     ///
     /// # Errors
@@ -278,6 +295,22 @@ mod tests {
         drop(writer);
         assert_eq!(state.names().unwrap(), ["table"]);
         assert_eq!(state.read("table", 10).unwrap().as_deref(), Some(&b"old"[..]));
+    }
+
+    #[test]
+    fn what_was_written_before_a_time_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::new(folder.path());
+        for name in ["old", "new"] {
+            state.replace(name, b"1").unwrap();
+        }
+        let now = SystemTime::now();
+        let day = std::time::Duration::from_secs(86_400);
+        let old = File::options().write(true).open(folder.path().join("old")).unwrap();
+        old.set_modified(now - 2 * day).unwrap();
+        state.forget_older(now - day).unwrap();
+        assert_eq!(state.names().unwrap(), ["new"]);
+        StateDir::new(&folder.path().join("none")).forget_older(now).unwrap();
     }
 
     #[test]

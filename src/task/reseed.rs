@@ -117,20 +117,13 @@ pub fn reseed(
 /// What a device would remember of one of its snapshots; none if part of it can't be read.
 ///
 /// # Errors
-/// As [`Vault::body`]; [`Error::Interrupted`].
-pub fn of_snapshot(
-    vault: &Vault,
-    history: &Arc<History>,
-    snapshot: &Snapshot,
-    observer: &dyn Observer,
-) -> Result<Option<Reseed>, Error> {
-    let body = vault.body(history, snapshot)?;
-    let (job, seq) = (body.job, snapshot.header.seq);
+/// [`Error::Interrupted`].
+pub fn of_snapshot(reader: &SnapshotReader<'_>, observer: &dyn Observer) -> Result<Option<Reseed>, Error> {
+    let (history, job, seq) = (reader.history(), reader.body().job, reader.snapshot().header.seq);
     let head = history.head().ok_or(Error::Nothing { what: "the device has no snapshot" })?;
-    let reader = SnapshotReader::new(vault, Arc::clone(history), snapshot, body);
     let mut summary = Summary { head, jobs: 1, chunks: 0, left_out: 0, damaged: 0 };
-    let ids = chunks_of(&reader, &mut summary, observer)?;
-    let (objects, rows) = Listed::of(history).places(&reader, &ids);
+    let ids = chunks_of(reader, &mut summary, observer)?;
+    let (objects, rows) = Listed::of(history).places(reader, &ids);
     let is_whole = summary.damaged == 0 && rows.len() == ids.len();
     Ok(is_whole.then_some(Reseed { newest: head.seq, digest: head.digest, job, seq, objects, rows }))
 }

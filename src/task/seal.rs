@@ -23,6 +23,7 @@ use crate::store::SealedDraft;
 use crate::store::Store;
 use crate::store::state::StateDir;
 use crate::task::backup;
+use crate::task::backup::Before;
 use crate::task::backup::Input;
 use crate::task::backup::Sealing;
 use crate::task::error::Error;
@@ -52,7 +53,6 @@ use crate::vault::name::Place;
 use crate::vault::read::SnapshotReader;
 use crate::vault::reseed::ListedPack;
 use crate::vault::reseed::Reseed;
-use crate::vault::sender::Signer;
 use crate::vault::whole_object_bytes;
 
 /// Nobody else changes a draft, so there is never anybody to wait for.
@@ -77,7 +77,7 @@ pub fn seal(
     vault: NewVault,
     device: DeviceKeys,
     input: Input,
-    options: &backup::Options,
+    options: &backup::Options<'_>,
     observer: &dyn Observer,
 ) -> Result<Summary, Error> {
     let (fingerprint, authority) = (vault.fingerprint(), vault.authority());
@@ -99,11 +99,10 @@ pub fn seal_again(
     vault: Vault,
     draft: &SealedDraft,
     input: Input,
-    signer: Option<Signer>,
-    options: backup::Options,
+    options: backup::Options<'_>,
     observer: &dyn Observer,
 ) -> Result<Summary, Error> {
-    seal_again_if(vault, draft, input, signer, options, &|_| Ok(()), observer)
+    seal_again_if(vault, draft, input, options, &|_| Ok(()), observer)
 }
 
 /// The same if `check` lets go what the file would no longer hold; it is asked before anything of the file
@@ -115,8 +114,7 @@ pub fn seal_again_if<E: From<Error>>(
     mut vault: Vault,
     draft: &SealedDraft,
     input: Input,
-    signer: Option<Signer>,
-    mut options: backup::Options,
+    options: backup::Options<'_>,
     check: &dyn Fn(&Lost) -> Result<(), E>,
     observer: &dyn Observer,
 ) -> Result<Summary, E> {
@@ -124,29 +122,30 @@ pub fn seal_again_if<E: From<Error>>(
     let device = keys.device;
     let history = Arc::new(vault.locked().history(device).map_err(Error::from)?);
     let last = newest(&vault, &history)?;
-    let last_seq = last.header.seq;
-    let before = reseed::of_snapshot(&vault, &history, last, observer)?;
-    let before = before.map(|before| only_whole_packs(&vault, &history, last, before)).transpose()?;
-    options.sealing = Some(Sealing { before, signer });
+    let reader = SnapshotReader::load(&vault, Arc::clone(&history), last).map_err(Error::from)?;
+    let reseed = reseed::of_snapshot(&reader, observer)?.map(|reseed| only_whole_packs(&reader, reseed));
+    let before = reseed.map(|reseed| Before { reseed, reader: &reader });
+    let mut options = options;
+    let sealing = options.sealing.unwrap_or_else(|| Sealing::new(StateDir::forgetful()));
+    options.sealing = Some(Sealing { before, ..sealing });
     let store = vault.shared_store();
     let writer = DeviceVault::of_sealed_file(store, vault.log().clone(), keys, history.head());
     let mut writer = writer.map_err(Error::from)?;
     let backup = backup::backup(&mut writer, input, &options, observer)?;
     drop(writer);
-    check(&lost_since(&vault, device, last_seq)?)?;
-    let kept = forget_older(&mut vault, device, options.now, observer)?;
+    check(&lost_since(&reader)?)?;
+    let now = options.now;
+    let kept = forget_older(&mut vault, device, now, observer)?;
     let authority = SigningKey::from_seed(vault.admin().map_err(Error::from)?.authority_seed.duplicate());
     let file_bytes = finish(draft, &vault.log().fingerprint(), &authority, observer)?;
     Ok(Summary { backup, file_bytes, bytes_kept: kept })
 }
 
-/// What the newest snapshot of a file no longer has of the one at `before`.
-fn lost_since(vault: &Vault, device: DeviceId, before: u64) -> Result<Lost, Error> {
-    let history = Arc::new(vault.locked().history(device)?);
-    let older = history.snapshots().iter().find(|snapshot| snapshot.header.seq == before);
-    let older = older.ok_or(Error::Nothing { what: "the file holds no snapshot" })?;
-    let reader = |snapshot| SnapshotReader::load(vault, Arc::clone(&history), snapshot);
-    lost::between(&reader(older)?, &reader(newest(vault, &history)?)?)
+/// What the newest snapshot of a file no longer has of an older one.
+fn lost_since(older: &SnapshotReader<'_>) -> Result<Lost, Error> {
+    let vault = older.vault();
+    let history = Arc::new(vault.locked().history(older.history().device())?);
+    lost::between(older, &SnapshotReader::load(vault, Arc::clone(&history), newest(vault, &history)?)?)
 }
 
 /// Seals everything in a draft anew under new keys: what is done before a way in is taken away.
@@ -228,14 +227,8 @@ pub fn newest<'h>(vault: &Vault, history: &'h History) -> Result<&'h Snapshot, E
 
 /// Of what a snapshot uses, the packs that are whole, byte for byte, and hold nothing else: a pack that is
 /// damaged is made anew from the source, and bytes that no file has any more don't stay in the file.
-fn only_whole_packs(
-    vault: &Vault,
-    history: &Arc<History>,
-    snapshot: &Snapshot,
-    mut before: Reseed,
-) -> Result<Reseed, Error> {
-    let body = vault.body(history, snapshot)?;
-    let reader = SnapshotReader::new(vault, Arc::clone(history), snapshot, body);
+fn only_whole_packs(reader: &SnapshotReader<'_>, mut before: Reseed) -> Reseed {
+    let (vault, history) = (reader.vault(), reader.history());
     let used: HashSet<Prefix> = before.rows.iter().map(|row| row.id).collect();
     let is_exact = |pack: &ListedPack| -> Result<bool, error::Error> {
         let located = history.locate(vault.log(), pack.name)?;
@@ -247,7 +240,7 @@ fn only_whole_packs(
     let exact: Vec<bool> =
         before.objects.packs.par_iter().with_max_len(1).map(|pack| is_exact(pack).unwrap_or(false)).collect();
     before.rows.retain(|row| exact.get(row.pack as usize) == Some(&true));
-    Ok(before)
+    before
 }
 
 /// Hides all snapshots but the newest, and takes out what that doesn't use; says how many bytes of older
@@ -261,7 +254,9 @@ fn forget_older(
     let history = Arc::new(vault.locked().history(device)?);
     let last = newest(vault, &history)?;
     let last_seq = last.header.seq;
-    let used = reseed::of_snapshot(vault, &history, last, observer)?;
+    let reader = SnapshotReader::load(vault, Arc::clone(&history), last)?;
+    let used = reseed::of_snapshot(&reader, observer)?;
+    drop(reader);
     let Some(Reseed { objects, .. }) = used else {
         let name = Place::Pack { device, digest: last.header.body };
         return Err(damaged(&name.name(), "what was just sealed does not read back").into());

@@ -1,6 +1,8 @@
 //! What this machine remembers of vaults: which one stands where, and the newest state of each.
 
 use std::path::Path;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::id::Fingerprint;
 use crate::store::state::StateDir;
@@ -19,6 +21,10 @@ const PLACES_FILE: &str = "places";
 const PLACES_BYTES_MAX: u64 = 1 << 20;
 /// A person's pins; a device's are kept sealed beside its key.
 const SEEN_FILE: &str = "seen";
+/// Where it stands which files were sealed, in a form that only those open who open the sealed file.
+const SEALED_FOLDER: &str = "sealed";
+/// How long that is kept of a file that isn't sealed again, in nanoseconds: 45 days.
+const SEALED_KEPT_NS: u64 = 45 * 24 * 60 * 60 * 1_000_000_000;
 
 /// This machine's memory, without any secret of a person.
 #[derive(Clone, Debug)]
@@ -91,6 +97,18 @@ impl Machine {
     #[must_use]
     pub fn vault_state(&self, fingerprint: &Fingerprint) -> StateDir {
         self.state.folder(&fingerprint.vault_id().to_string())
+    }
+
+    /// What this machine knows of the files in the folders that it sealed, each folder's in a file of its own; what
+    /// wasn't sealed again for 45 days before `now`, in nanoseconds since 1970, is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn sealed(&self, now: u64) -> Result<StateDir, Error> {
+        let state = self.state.folder(SEALED_FOLDER);
+        let oldest = SystemTime::UNIX_EPOCH + Duration::from_nanos(now.saturating_sub(SEALED_KEPT_NS));
+        state.forget_older(oldest).map_err(|error| io_error(&self.state, SEALED_FOLDER, &error))?;
+        Ok(state)
     }
 
     /// Whether this machine holds a device key of the vault.

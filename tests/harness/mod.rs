@@ -140,7 +140,7 @@ impl Site {
     }
 }
 
-pub fn options() -> backup::Options {
+pub fn options() -> backup::Options<'static> {
     backup::Options {
         host: "laptop".to_owned(),
         tags: Vec::new(),

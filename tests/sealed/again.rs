@@ -67,9 +67,7 @@ fn contents(bytes: &[u8]) -> HashMap<Prefix, Vec<u8>> {
 /// The ids of the chunks that the file's snapshot uses.
 fn used(bytes: &[u8]) -> HashSet<Prefix> {
     let vault = admit(bytes).unwrap().unlock(&way(1)).unwrap();
-    let newest = Newest::of(&vault);
-    let snapshot = seal::newest(&vault, &newest.history).unwrap();
-    let all = reseed::of_snapshot(&vault, &newest.history, snapshot, &Silent).unwrap().unwrap();
+    let all = reseed::of_snapshot(&seal::reader(&vault).unwrap().unwrap(), &Silent).unwrap().unwrap();
     all.rows.iter().map(|row| row.id).collect()
 }
 

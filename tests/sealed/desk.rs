@@ -19,6 +19,7 @@ use strongroom::store::SealedDraft;
 use strongroom::store::SealedFile;
 use strongroom::store::Store;
 use strongroom::store::Target;
+use strongroom::store::state::StateDir;
 use strongroom::task::backup;
 use strongroom::task::backup::Input;
 use strongroom::task::backup::Sealing;
@@ -156,7 +157,7 @@ impl Desk {
         observer: &dyn Observer,
     ) -> Result<Summary, Error> {
         let (vault, draft) = self.unlock_draft(way)?;
-        seal::seal_again(vault, &draft, self.input(), signer, options(None), observer)
+        seal::seal_again(vault, &draft, self.input(), options(signer), observer)
     }
 
     /// The file, opened over a draft of the one that is to take its place.
@@ -226,10 +227,10 @@ pub fn exit(bytes: &[u8]) -> Exit {
     admit(bytes).map_or_else(|failure| failure.exit, |_| Exit::Done)
 }
 
-pub fn options(signer: Option<Signer>) -> backup::Options {
+pub fn options(signer: Option<Signer>) -> backup::Options<'static> {
     backup::Options {
         host: String::new(),
-        sealing: Some(Sealing { before: None, signer }),
+        sealing: Some(Sealing { signer, ..Sealing::new(StateDir::forgetful()) }),
         ..harness::options()
     }
 }

@@ -41,6 +41,7 @@ use crate::crypto::text;
 use crate::store::SealedDraft;
 use crate::store::SealedFile;
 use crate::store::Target;
+use crate::store::state::StateDir;
 use crate::task::backup::Input;
 use crate::task::backup::Options;
 use crate::task::backup::Sealing;
@@ -264,7 +265,8 @@ fn anew(
         secrets::write_new(path, page.as_bytes())?;
     }
     let is_signed = signer.is_some();
-    let options = options(context, args, Sealing { before: None, signer })?;
+    let sealing = Sealing { signer, ..Sealing::new(memory(context, args, output)?) };
+    let options = options(context, args, sealing)?;
     let bars = context.watched_bars();
     let summary = seal::seal(&draft, new, device, input(args), &options, &bars)?;
     Ok(Made { summary, people, way: own, is_again: false, is_signed })
@@ -288,10 +290,11 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     let people: Vec<String> =
         vault.slots().slots.iter().filter_map(|slot| vault.slot_label(slot.id)).map(str::to_owned).collect();
     let is_signed = signer.is_some();
-    let options = options(context, args, Sealing { before: None, signer: None })?;
+    let memory = memory(context, args, &Output::File(file.to_owned()))?;
+    let options = options(context, args, Sealing { signer, ..Sealing::new(memory) })?;
     let bars = context.watched_bars();
     let check = |lost: &Lost| replace::check(context, args.replace, file, lost);
-    let summary = seal::seal_again_if(vault, &draft, input(args), signer, options, &check, &bars)?;
+    let summary = seal::seal_again_if(vault, &draft, input(args), options, &check, &bars)?;
     Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
 }
 
@@ -308,7 +311,19 @@ fn input(args: &SealArgs) -> Input {
     Input { paths: args.paths.clone(), stream: None }
 }
 
-fn options(context: &Context, args: &SealArgs, sealing: Sealing) -> Result<Options, Failure> {
+/// Where this machine remembers what was sealed; nowhere if it can't come to be sealed again.
+fn memory(context: &Context, args: &SealArgs, output: &Output) -> Result<StateDir, Failure> {
+    match output {
+        Output::File(_) if !args.remove_source => Ok(context.machine()?.sealed(context.now)?),
+        _ => Ok(StateDir::forgetful()),
+    }
+}
+
+fn options(
+    context: &Context,
+    args: &SealArgs,
+    sealing: Sealing<'static>,
+) -> Result<Options<'static>, Failure> {
     Ok(Options {
         // Whoever opens it has no business with this machine's name.
         host: String::new(),
@@ -462,6 +477,15 @@ fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
     let folder = sealed::folder_of(file);
     let Ok(room) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = room.f_bavail.saturating_mul(room.f_frsize);
+    // Mostly there is no need to look at every file: a source has no more than the disk that it is on.
+    let used_beside = |path: &PathBuf| {
+        rustix::fs::statvfs(path)
+            .map_or(u64::MAX, |disk| disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize))
+    };
+    let used = args.paths.iter().map(used_beside).fold(0, u64::saturating_add);
+    if free >= used / SHRINKS_MOST {
+        return Ok(());
+    }
     let bytes: u64 = args.paths.iter().map(|path| walk::bytes_below(path)).sum();
     if free >= bytes / SHRINKS_MOST {
         return Ok(());

@@ -16,6 +16,7 @@ use crate::crypto::digest::Digester;
 use crate::crypto::secret::SecretBytes;
 use crate::id::ChunkId;
 use crate::id::Digest;
+use crate::store::state::StateDir;
 use crate::store::state::StateWriter;
 use crate::task::backup::known::hex;
 use crate::task::error::Error;
@@ -192,6 +193,7 @@ fn read_refs(from: &mut Reader<'_>, count: usize) -> Result<Vec<ChunkRef>, codec
 /// The files of a job's last snapshot.
 pub struct LastFiles<'a> {
     vault: &'a DeviceVault,
+    memory: &'a StateDir,
     name: String,
     file: Option<File>,
     directories: Directories,
@@ -208,11 +210,11 @@ fn file_name(job: &[u8; 16]) -> String {
 }
 
 impl<'a> LastFiles<'a> {
-    /// Opens a job's memory. Where there is none, or none that opens, every file is read.
+    /// Opens a job's file in `memory`. Where there is none, or none that opens, every file is read.
     #[must_use]
-    pub fn load(vault: &'a DeviceVault, job: &[u8; 16]) -> Self {
+    pub fn load(vault: &'a DeviceVault, memory: &'a StateDir, job: &[u8; 16]) -> Self {
         let name = file_name(job);
-        let mut files = Self { vault, name, file: None, directories: HashMap::new() };
+        let mut files = Self { vault, memory, name, file: None, directories: HashMap::new() };
         if let Some((file, directories)) = files.read_index() {
             files.file = Some(file);
             files.directories = directories;
@@ -221,7 +223,7 @@ impl<'a> LastFiles<'a> {
     }
 
     fn read_index(&self) -> Option<(File, Directories)> {
-        let file = self.vault.state().reader(&self.name).ok()??;
+        let file = self.memory.reader(&self.name).ok()??;
         let end = file.metadata().ok()?.len().checked_sub(TRAILER_BYTES)?;
         let mut trailer = [0; 16];
         file.read_exact_at(&mut trailer, end).ok()?;
@@ -323,6 +325,7 @@ impl LastDirectory {
 /// The memory of this run, written as it goes.
 pub struct FilesWriter<'a> {
     vault: &'a DeviceVault,
+    memory: &'a StateDir,
     name: String,
     file: StateWriter,
     at: u64,
@@ -338,15 +341,14 @@ pub struct Rows {
 }
 
 impl<'a> FilesWriter<'a> {
-    /// Begins a job's memory anew; the old one stays until [`FilesWriter::finish`].
+    /// Begins a job's file in `memory` anew; the old one stays until [`FilesWriter::finish`].
     ///
     /// # Errors
     /// [`crate::vault::error::Error::State`].
-    pub fn begin(vault: &'a DeviceVault, job: &[u8; 16]) -> Result<Self, Error> {
+    pub fn begin(vault: &'a DeviceVault, memory: &'a StateDir, job: &[u8; 16]) -> Result<Self, Error> {
         let name = file_name(job);
-        let state = vault.state();
-        let file = state.writer(&name).map_err(|error| io_error(state, &name, &error))?;
-        Ok(Self { vault, name, file, at: 0, index: Writer::new(), pieces: 0 })
+        let file = memory.writer(&name).map_err(|error| io_error(memory, &name, &error))?;
+        Ok(Self { vault, memory, name, file, at: 0, index: Writer::new(), pieces: 0 })
     }
 
     /// Remembers a file of the directory that `rows` are of.
@@ -394,8 +396,7 @@ impl<'a> FilesWriter<'a> {
     }
 
     fn write_plain(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let state = self.vault.state();
-        self.file.write_all(bytes).map_err(|error| io_error(state, &self.name, &error))?;
+        self.file.write_all(bytes).map_err(|error| io_error(self.memory, &self.name, &error))?;
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -412,7 +413,7 @@ impl<'a> FilesWriter<'a> {
         let mut trailer = Writer::new();
         trailer.u64(at).u64(u64::from(length));
         self.write_plain(trailer.as_slice())?;
-        let (state, name) = (self.vault.state(), &self.name);
-        self.file.finish().map_err(|error| io_error(state, name, &error).into())
+        let (memory, name) = (self.memory, &self.name);
+        self.file.finish().map_err(|error| io_error(memory, name, &error).into())
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::hash::Hasher;
@@ -20,6 +21,7 @@ use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
 use crate::task::backup::ages::Ages;
 use crate::task::backup::caches::Caches;
+use crate::task::backup::carry::Wanted;
 use crate::task::error::Error;
 use crate::vault::authority::Current;
 use crate::vault::body::INDEXES_MAX;
@@ -251,9 +253,9 @@ impl Known {
         known
     }
 
-    /// Forgets all packs that this session uses some chunks of and not all: what is no longer in the source
-    /// would stay in the file with them. Says how many of the chunks that it uses are among them.
-    pub fn forget_partly_used(&mut self) -> usize {
+    /// Takes what this session uses out of packs that also hold what it doesn't: what is no longer in the source
+    /// would stay in the file with them. The chunks count as on their way; says which they are, by their packs.
+    pub fn take_out(&mut self) -> Vec<Wanted> {
         let mut uses = vec![(false, false); self.packs.len()];
         for chunk in self.chunks.values() {
             if let Some((used, unused)) = uses.get_mut(chunk.pack as usize) {
@@ -262,9 +264,13 @@ impl Known {
             }
         }
         let is_partly_used = |pack: u32| uses.get(pack as usize) == Some(&(true, true));
-        let before = self.used().count();
-        self.chunks.retain(|_, chunk| !is_partly_used(chunk.pack));
-        before - self.used().count()
+        self.chunks.retain(|_, chunk| chunk.used || !is_partly_used(chunk.pack));
+        let mut taken: BTreeMap<u32, HashSet<Prefix>> = BTreeMap::new();
+        for (id, chunk) in self.chunks.iter_mut().filter(|(_, chunk)| is_partly_used(chunk.pack)) {
+            taken.entry(chunk.pack).or_default().insert(*id);
+            *chunk = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: true };
+        }
+        taken.into_iter().map(|(pack, ids)| (self.packs[pack as usize].name, ids)).collect()
     }
 
     /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.

@@ -6,7 +6,9 @@
 //! announced something at the same moment that would make the header come too late.
 
 pub mod ages;
+mod blocks;
 pub mod caches;
+mod carry;
 pub mod files;
 pub mod known;
 pub mod read;
@@ -25,7 +27,9 @@ use crate::id::SnapshotId;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::observe::Phase;
+use crate::store::state::StateDir;
 use crate::task::backup::caches::Caches;
+use crate::task::backup::carry::carry;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::LastFiles;
 use crate::task::backup::known::Journal;
@@ -48,6 +52,7 @@ use crate::vault::body::ReadError;
 use crate::vault::device::Committed;
 use crate::vault::device::DeviceVault;
 use crate::vault::header::NewObject;
+use crate::vault::read::SnapshotReader;
 use crate::vault::reseed::Reseed;
 use crate::vault::sender::Signer;
 
@@ -114,7 +119,7 @@ impl Stream {
 }
 
 /// How it is backed up.
-pub struct Options {
+pub struct Options<'a> {
     /// The name of the machine.
     pub host: String,
     /// What the person says of the snapshot.
@@ -149,16 +154,35 @@ pub struct Options {
     /// Name and version of the program.
     pub program: String,
     /// What is different for a sealed file; none for a backup.
-    pub sealing: Option<Sealing>,
+    pub sealing: Option<Sealing<'a>>,
 }
 
 /// What makes a snapshot that of a sealed file: its tree begins with what was sealed, by its own name, and
 /// nothing that isn't in the source any more stays in the file.
-pub struct Sealing {
+pub struct Sealing<'a> {
     /// What the file's last snapshot uses, if it is sealed again.
-    pub before: Option<Reseed>,
+    pub before: Option<Before<'a>>,
     /// Signs what is sealed, if somebody does.
     pub signer: Option<Signer>,
+    /// Where this machine keeps what it knows of the files that were sealed, so that unchanged ones aren't read
+    /// again.
+    pub memory: StateDir,
+}
+
+impl Sealing<'_> {
+    /// Of a new file, signed by nobody, with what this machine remembers in `memory`.
+    #[must_use]
+    pub fn new(memory: StateDir) -> Self {
+        Self { before: None, signer: None, memory }
+    }
+}
+
+/// What a sealed file holds before it is sealed again.
+pub struct Before<'a> {
+    /// The chunks that its snapshot uses and that may be taken over.
+    pub reseed: Reseed,
+    /// Reads that snapshot, for an owner.
+    pub reader: &'a SnapshotReader<'a>,
 }
 
 /// What a backup did.
@@ -207,7 +231,7 @@ struct Session {
 pub fn backup(
     vault: &mut DeviceVault,
     mut input: Input,
-    options: &Options,
+    options: &Options<'_>,
     observer: &dyn Observer,
 ) -> Result<Summary, Error> {
     let sources = load_sources(&input)?;
@@ -221,7 +245,7 @@ pub fn backup(
     let (mut known, last_run, mut resumed) = match &options.sealing {
         None => Known::load(vault, options.now, &job, !options.dry_run, &caches),
         Some(Sealing { before, .. }) => {
-            let known = before.as_ref().map(|before| Known::of_sealed_file(vault, before));
+            let known = before.as_ref().map(|before| Known::of_sealed_file(vault, &before.reseed));
             (known.unwrap_or_default(), LastRun::NONE, Vec::new())
         }
     };
@@ -240,18 +264,23 @@ pub fn backup(
         known.begin();
         let session =
             run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, unless, &caches, observer)?;
-        let Session { mut listing, packs } = session;
+        let Session { mut listing, mut packs } = session;
         for pack in &packs {
             known.add_pack(pack);
+        }
+        if let Some(Before { reader, .. }) =
+            options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref())
+        {
+            let carried = carry(vault, reader, &known.take_out(), packing(options), &caches, observer)?;
+            for pack in &carried {
+                known.add_pack(pack);
+            }
+            packs.extend(carried);
         }
         bytes_stored += packs.iter().map(|pack| u64::from(pack.object.length)).sum::<u64>();
         listing.counts.bytes_stored = bytes_stored;
         // Should the session have to run again, what it stored is not to be stored twice.
         resumed.extend(packs);
-        if options.sealing.is_some() && known.forget_partly_used() > 0 {
-            // They are stored anew, in packs that hold nothing else.
-            continue;
-        }
         if options.dry_run {
             let took = (options.clock)().saturating_sub(options.now);
             return Ok(Summary::new(listing, None, None, took, resumed_packs));
@@ -331,7 +360,7 @@ fn load_sources(input: &Input) -> Result<Vec<Source>, Error> {
 }
 
 /// The same paths and profile on the same device are the same job.
-fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options) -> [u8; 16] {
+fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options<'_>) -> [u8; 16] {
     if options.sealing.is_some() {
         return vault.namer().local_hash(b"job", b"sealed file");
     }
@@ -344,13 +373,17 @@ fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options
     vault.namer().local_hash(b"job", &text)
 }
 
+fn packing(options: &Options<'_>) -> Packing {
+    Packing { level: options.level, dry_run: options.dry_run }
+}
+
 /// Reads and stores: everything but what makes it a snapshot.
 #[expect(clippy::too_many_arguments, reason = "the parts of a session, each used once")]
 fn run(
     vault: &DeviceVault,
     input: &mut Input,
     job: &[u8; 16],
-    options: &Options,
+    options: &Options<'_>,
     cutter: &Cutter,
     known: &mut Known,
     resumed: &[StoredPack],
@@ -359,10 +392,10 @@ fn run(
     observer: &dyn Observer,
 ) -> Result<Session, Error> {
     let journal = if options.dry_run { None } else { caches.keep(Journal::begin(vault, resumed)) };
-    let packing = Packing { level: options.level, dry_run: options.dry_run };
-    let last = LastFiles::load(vault, job);
+    let memory = options.sealing.as_ref().map_or_else(|| vault.state(), |sealing| &sealing.memory);
+    let last = LastFiles::load(vault, memory, job);
     let files = match (&input.stream, options.dry_run) {
-        (None, false) => caches.keep(FilesWriter::begin(vault, job)),
+        (None, false) => caches.keep(FilesWriter::begin(vault, memory, job)),
         _ => None,
     };
     // A second session opens its sources anew: the first has used them up.
@@ -370,7 +403,8 @@ fn run(
     let stream = &mut input.stream;
     thread::scope(|scope| {
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
-        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal, caches, observer));
+        let storing =
+            scope.spawn(move || store::store(vault, &blocks, packing(options), journal, caches, observer));
         let walker = Walker::new(
             options,
             observer,
@@ -406,7 +440,7 @@ fn body(
     job: [u8; 16],
     sources: &[Source],
     input: &Input,
-    options: &Options,
+    options: &Options<'_>,
     took: u64,
 ) -> Body {
     let absolute = |path: &TreePath| [b"/", path.as_bytes()].concat();
@@ -486,7 +520,7 @@ fn commit(
     vault: &mut DeviceVault,
     body: Digest,
     objects: &[NewObject],
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Option<Committed>, Error> {
     let knew = vault.log().head().seq;
     let committed = vault.commit(body, objects.to_vec(), options.time.unwrap_or(options.now))?;

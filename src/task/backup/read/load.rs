@@ -117,6 +117,10 @@ fn load_small(
             0 => break,
             read => filled += read,
         }
+        if filled == expected && sparse.is_none() {
+            // As long as it says. Should it have grown since, it is found to have changed.
+            break;
+        }
     }
     bytes.truncate(filled);
     let short = source.is_short();

@@ -23,9 +23,9 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
-use crate::pack::packer::Blocker;
 use crate::pack::packer::RawBlock;
 use crate::task::backup::Options;
+use crate::task::backup::blocks::Blocks;
 use crate::task::backup::caches::Caches;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::Hash;
@@ -133,7 +133,7 @@ enum Taken {
 
 /// Walks, reads and names.
 pub struct Walker<'a> {
-    options: &'a Options,
+    options: &'a Options<'a>,
     observer: &'a dyn Observer,
     cutter: &'a Cutter,
     outlet: Outlet<'a>,
@@ -157,7 +157,7 @@ impl<'a> Walker<'a> {
     /// A walker that sends blocks of what isn't `known`.
     #[expect(clippy::too_many_arguments, reason = "what a walk needs, each thing once")]
     pub fn new(
-        options: &'a Options,
+        options: &'a Options<'a>,
         observer: &'a dyn Observer,
         namer: &'a Namer,
         cutter: &'a Cutter,
@@ -171,9 +171,7 @@ impl<'a> Walker<'a> {
         let outlet = Outlet {
             namer,
             known,
-            blocks,
-            data: Blocker::new(),
-            nodes: Blocker::new(),
+            blocks: Blocks::new(blocks),
             bytes_new: 0,
             held_back: Vec::new(),
             holds_back: false,

@@ -1,11 +1,8 @@
 //! Chunks on their way out of the walk: what is new goes into blocks, what is known is relied on.
 
-use std::sync::mpsc::SyncSender;
-
 use crate::id::ChunkId;
-use crate::pack::packer::Blocker;
 use crate::pack::packer::ChunkKind;
-use crate::pack::packer::RawBlock;
+use crate::task::backup::blocks::Blocks;
 use crate::task::backup::known::Known;
 use crate::task::error::Error;
 use crate::tree::entry::ChunkRef;
@@ -18,9 +15,7 @@ use crate::vault::namer::Namer;
 pub(super) struct Outlet<'a> {
     pub(super) namer: &'a Namer,
     pub(super) known: &'a mut Known,
-    pub(super) blocks: SyncSender<RawBlock>,
-    pub(super) data: Blocker,
-    pub(super) nodes: Blocker,
+    pub(super) blocks: Blocks,
     pub(super) bytes_new: u64,
     /// Trees of the directories that lead to the sources, if it isn't known yet whether they are needed.
     pub(super) held_back: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
@@ -34,16 +29,7 @@ impl Outlet<'_> {
         }
         self.known.expect(&id);
         self.bytes_new += bytes.len() as u64;
-        let blocker = if kind == ChunkKind::Data { &mut self.data } else { &mut self.nodes };
-        match blocker.add(id, kind, bytes)? {
-            Some(block) => self.send(block),
-            None => Ok(()),
-        }
-    }
-
-    /// If the other half has ended, it has an error to tell, and this one's doesn't matter.
-    pub(super) fn send(&self, block: RawBlock) -> Result<(), Error> {
-        self.blocks.send(block).map_err(|_| Error::Interrupted)
+        self.blocks.add(kind, id, bytes)
     }
 
     pub(super) fn node(&mut self, kind: NodeKind, bytes: &[u8]) -> Result<ChunkRef, Error> {
@@ -76,11 +62,9 @@ impl Outlet<'_> {
         Ok(())
     }
 
+    /// Sends the last blocks on.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
-        for block in [self.data.finish(), self.nodes.finish()].into_iter().flatten() {
-            self.send(block)?;
-        }
-        Ok(())
+        self.blocks.finish()
     }
 }
 
