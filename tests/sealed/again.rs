@@ -12,6 +12,7 @@ use strongroom::observe::Silent;
 use strongroom::pack::unpacker;
 use strongroom::seal::pseal;
 use strongroom::seal::pseal::Kind;
+use strongroom::store::state::StateDir;
 use strongroom::task::error::Error;
 use strongroom::task::reseed;
 use strongroom::task::seal;
@@ -103,6 +104,43 @@ fn most_packs_stay_as_they_are_when_one_file_of_several_changes() {
     assert!(summary.backup.counts.bytes_stored < 20_000_000, "{}", summary.backup.counts.bytes_stored);
     assert_eq!(summary.file_bytes, desk.bytes().len() as u64);
     holds_the_source_and_nothing_else(&desk);
+}
+
+#[test]
+fn a_file_whose_times_stand_is_read_again_only_where_nothing_is_remembered_of_it() {
+    for remembers in [true, false] {
+        let mut desk = Desk::of_large_files(2);
+        if remembers {
+            desk.memory = StateDir::new(&desk.path("memory"));
+        }
+        desk.seal();
+        let path = desk.source().join("large1");
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        desk.write_large(1, 99);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        desk.seal_again().unwrap();
+        let held = contents(&desk.bytes());
+        let begins = |seed: u64| held.values().any(|chunk| noise(seed + 1, 3_000_000).starts_with(chunk));
+        assert_eq!((begins(1), begins(99)), (remembers, !remembers));
+    }
+}
+
+#[test]
+fn what_is_remembered_of_another_file_costs_nothing_but_reading() {
+    let mut desk = Desk::of_large_files(2);
+    desk.memory = StateDir::new(&desk.path("memory"));
+    desk.seal();
+    let older = desk.bytes();
+    desk.write_large(2, 2);
+    desk.seal_again().unwrap();
+    // The file of before doesn't have what the machine knows of the newest one.
+    fs::write(desk.file(), &older).unwrap();
+    desk.seal_again().unwrap();
+    holds_the_source_and_nothing_else(&desk);
+    let remembered = desk.memory.names().unwrap();
+    assert_eq!(remembered.len(), 1);
+    let bytes = fs::read(desk.memory.path().join(&remembered[0])).unwrap();
+    assert!(!bytes.windows(6).any(|part| part == b"large1"));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub const NAME: &str = "Customers";
 /// A folder for one test.
 pub struct Desk {
     folder: tempfile::TempDir,
+    /// What the machine remembers of what was sealed: nothing, unless a test gives it a folder.
+    pub memory: StateDir,
 }
 
 impl Desk {
@@ -80,7 +82,7 @@ impl Desk {
 
     /// With a folder that nothing is in.
     pub fn empty() -> Self {
-        let desk = Self { folder: tempfile::tempdir().unwrap() };
+        let desk = Self { folder: tempfile::tempdir().unwrap(), memory: StateDir::forgetful() };
         fs::create_dir(desk.source()).unwrap();
         desk
     }
@@ -142,7 +144,7 @@ impl Desk {
         let new =
             NewVault::generate(slots, &settings, (&device, "sealed file"), DeviceHome::Ring, now()).unwrap();
         let draft = Arc::new(SealedDraft::stream(target).unwrap());
-        seal::seal(&draft, new, device, self.input(), &options(signer), &Silent)
+        seal::seal(&draft, new, device, self.input(), &self.options(signer), &Silent)
     }
 
     /// Seals the folder again into its file, with the owner's key.
@@ -157,7 +159,7 @@ impl Desk {
         observer: &dyn Observer,
     ) -> Result<Summary, Error> {
         let (vault, draft) = self.unlock_draft(way)?;
-        seal::seal_again(vault, &draft, self.input(), options(signer), observer)
+        seal::seal_again(vault, &draft, self.input(), self.options(signer), observer)
     }
 
     /// The file, opened over a draft of the one that is to take its place.
@@ -169,6 +171,16 @@ impl Desk {
         let draft = Arc::new(SealedDraft::over(file, self.folder.path(), target).unwrap());
         let store: Arc<dyn Store> = Arc::<SealedDraft>::clone(&draft);
         Ok((LockedVault::load(store, Some(&fingerprint))?.unlock(way)?, draft))
+    }
+
+    fn options(&self, signer: Option<Signer>) -> backup::Options<'static> {
+        backup::Options {
+            host: String::new(),
+            // So that a test can change a file behind its times.
+            ignore_ctime: true,
+            sealing: Some(Sealing { signer, ..Sealing::new(self.memory.clone()) }),
+            ..harness::options()
+        }
     }
 
     fn input(&self) -> Input {
@@ -225,14 +237,6 @@ pub fn admit(bytes: &[u8]) -> Result<LockedVault, Failure> {
 /// How the program would end if it were given such a file.
 pub fn exit(bytes: &[u8]) -> Exit {
     admit(bytes).map_or_else(|failure| failure.exit, |_| Exit::Done)
-}
-
-pub fn options(signer: Option<Signer>) -> backup::Options<'static> {
-    backup::Options {
-        host: String::new(),
-        sealing: Some(Sealing { signer, ..Sealing::new(StateDir::forgetful()) }),
-        ..harness::options()
-    }
 }
 
 /// The one snapshot that a file shows.
