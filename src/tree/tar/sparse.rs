@@ -7,8 +7,8 @@ use crate::tree::tar::pax::parse_number;
 /// How many runs a map may list: more than a snapshot keeps, as those that touch count as one there.
 pub const LISTED_MAX: usize = 2 * DataRun::COUNT_MAX;
 
-/// More than the first line of a map takes, and any other: it ends within the first block.
-const COUNT_BYTES_MAX: usize = 512;
+/// More than a line of a map takes with its newline: no number has more than 20 digits.
+const LINE_BYTES_MAX: usize = 32;
 
 /// The runs of a file of `size` bytes whose map lists these offsets and lengths, and whose data has
 /// `data_bytes`; none if it has no holes.
@@ -26,7 +26,7 @@ pub fn runs(size: u64, listed: &[(u64, u64)], data_bytes: u64) -> Result<Option<
         }
         match runs.last_mut() {
             _ if length == 0 => {}
-            Some(last) if offset == end => last.length += length,
+            Some(last) if last.offset + last.length == offset => last.length += length,
             _ => runs.push(DataRun { offset, length }),
         }
         bytes += length;
@@ -70,13 +70,12 @@ pub fn parse_lines(text: &[u8]) -> Result<Option<Vec<(u64, u64)>>, Why> {
     // What follows the last newline is no line yet.
     let whole = text.iter().filter(|byte| **byte == b'\n').count();
     let Some(count) = lines.next().filter(|_| whole > 0) else {
-        return if text.len() > COUNT_BYTES_MAX { Err(Why::Holes) } else { Ok(None) };
+        return if text.len() > LINE_BYTES_MAX { Err(Why::Holes) } else { Ok(None) };
     };
     let count = parse_number(count).ok_or(Why::Holes)?;
     let count = usize::try_from(count).ok().filter(|count| *count <= LISTED_MAX).ok_or(Why::ManyHoles)?;
     if whole < 1 + 2 * count {
-        // No number has more digits than this.
-        return if text.len() > (1 + 2 * count) * COUNT_BYTES_MAX { Err(Why::Holes) } else { Ok(None) };
+        return if text.len() > (1 + 2 * count) * LINE_BYTES_MAX { Err(Why::Holes) } else { Ok(None) };
     }
     let numbers: Vec<&[u8]> = lines.take(2 * count).collect();
     parse_map(&numbers.join(&b'\n'), b'\n').map(Some)
@@ -92,8 +91,8 @@ mod tests {
 
     #[test]
     fn runs_that_touch_are_one_and_empty_ones_none() {
-        let found = runs(100, &[(0, 5), (5, 5), (20, 0), (30, 10), (100, 0)], 20).unwrap();
-        assert_eq!(found.as_deref(), Some(&[run(0, 10), run(30, 10)][..]));
+        let found = runs(100, &[(0, 5), (5, 5), (20, 0), (20, 5), (30, 10), (100, 0)], 25).unwrap();
+        assert_eq!(found.as_deref(), Some(&[run(0, 10), run(20, 5), run(30, 10)][..]));
         assert_eq!(runs(100, &[(100, 0)], 0).unwrap().as_deref(), Some(&[][..]));
         assert_eq!(runs(10, &[(0, 4), (4, 6)], 10), Ok(None), "it has no holes");
         assert_eq!(runs(0, &[(0, 0)], 0), Ok(None));
