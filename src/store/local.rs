@@ -101,20 +101,7 @@ impl Local {
     pub fn create(path: &Path) -> Result<Self, Error> {
         let failed = |errno: Errno| place_failure(path, errno);
         let failed_io = |error: std::io::Error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        let absolute = std::path::absolute(path).map_err(failed_io)?;
-        let mut missing: Vec<&Path> = absolute.ancestors().take_while(|each| !each.exists()).collect();
-        while let Some(each) = missing.pop() {
-            match DirBuilder::new().mode(0o700).create(each) {
-                // Somebody else made it in the meantime.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),
-                made => made.map_err(failed_io)?,
-            }
-            if let Some(above) = each.parent() {
-                let above = File::open(above).map_err(failed_io)?;
-                sync_folder(above.as_fd(), sync).map_err(failed)?;
-            }
-        }
-
+        make_folders(path).map_err(failed_io)?;
         let store = Self::open_root(path).map_err(failed)?;
         store.check_empty()?;
         match rustix::fs::fchmod(&store.root, Mode::RWXU) {
@@ -424,6 +411,23 @@ fn is_leftover(file: &[u8]) -> bool {
 /// Makes a file, or what was done in a folder, survive a power cut.
 pub(super) fn sync(handle: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsync(handle)
+}
+
+/// Makes a folder with those above it, durably: mode 0700, as far as they aren't there.
+pub(super) fn make_folders(path: &Path) -> std::io::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let mut missing: Vec<&Path> = absolute.ancestors().take_while(|each| !each.exists()).collect();
+    while let Some(each) = missing.pop() {
+        match DirBuilder::new().mode(0o700).create(each) {
+            // Somebody else made it in the meantime.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),
+            made => made?,
+        }
+        if let Some(above) = each.parent() {
+            sync_folder(File::open(above)?.as_fd(), sync)?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs a folder with `sync`; some network file systems can't be asked to and refuse.

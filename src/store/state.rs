@@ -3,13 +3,11 @@
 //! Unlike a vault's objects these files are replaced. All are 0600 in a 0700 folder; all but the
 //! device key can be lost without losing data.
 
-use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -225,8 +223,22 @@ impl StateDir {
         Ok(super::lock::take(&file)?.then_some(StateLock { _file: file }))
     }
 
+    /// Waits until no other run is in here, and keeps others waiting: for as long as it takes to read something,
+    /// change it, and write it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn alone(&self) -> io::Result<StateLock> {
+        let file = self.appender("alone")?;
+        match file.lock() {
+            // Where nothing can be locked, being quick has to do.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+            _ => Ok(StateLock { _file: file }),
+        }
+    }
+
     fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+        super::local::make_folders(&self.path)
     }
 }
 

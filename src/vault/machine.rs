@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::id::Fingerprint;
 use crate::store::state::StateDir;
+use crate::store::state::StateLock;
 use crate::vault::LockedVault;
 use crate::vault::device;
 use crate::vault::device::DeviceKeys;
@@ -70,6 +71,7 @@ impl Machine {
         if place.contains('\n') || self.known(place)? == Some(*fingerprint) {
             return Ok(());
         }
+        let _alone = self.alone()?;
         let mut places = self.places()?;
         places.retain(|(_, known)| known != place);
         places.push((*fingerprint, place.to_owned()));
@@ -178,12 +180,47 @@ impl Machine {
         let before = self.pins(&fingerprint)?;
         let pinned = before.as_ref().map(|pins| pins.heads.clone()).unwrap_or_default();
         let heads = history::newest_headers(vault.store(), log, &pinned)?;
-        let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
-        pins.advance(log.head(), heads);
-        if before.as_ref() != Some(&pins) {
+        let advanced = |before: &Option<Pins>| {
+            let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
+            pins.advance(log.head(), heads.clone());
+            Some(pins)
+        };
+        if before == advanced(&before) {
+            return Ok(());
+        }
+        // Another command may have seen more since: what it remembered must not be lost, or a rollback to before
+        // that would pass.
+        let _alone = self.alone()?;
+        if let Some(pins) = advanced(&self.pins(&fingerprint)?) {
             let state = self.vault_state(&fingerprint);
             state.replace(SEEN_FILE, &pins.encode()).map_err(|error| io_error(&state, SEEN_FILE, &error))?;
         }
         Ok(())
+    }
+
+    /// Keeps other commands from changing what this machine remembers.
+    fn alone(&self) -> Result<StateLock, Error> {
+        self.state.alone().map_err(|error| io_error(&self.state, "alone", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_several_runs_remember_at_once_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::new(&folder.path().join("state"));
+        let fingerprint = |number: u8| Fingerprint([number; 32]);
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let machine = machine.clone();
+                scope.spawn(move || machine.remember(&format!("/{number}"), &fingerprint(number)).unwrap());
+            }
+        });
+        for number in 0..16 {
+            assert_eq!(machine.known(&format!("/{number}")).unwrap(), Some(fingerprint(number)));
+        }
     }
 }
