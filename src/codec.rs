@@ -251,6 +251,12 @@ impl Writer {
         self
     }
 
+    /// Whether so many bytes more fit in without moving what is written.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= bytes
+    }
+
     /// How many bytes are written.
     #[must_use]
     pub fn len(&self) -> usize {

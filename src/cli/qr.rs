@@ -64,11 +64,15 @@ impl Qr {
                 x += width + 1;
             }
         }
-        Zeroizing::new(format!(
+        // With room for all of it from the start: what grows leaves copies behind.
+        let mut svg = Zeroizing::new(String::with_capacity(path.len() + 256));
+        let _ = write!(
+            svg,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {side} {side}\" shape-rendering=\"crispEdges\">\
              <rect width=\"{side}\" height=\"{side}\" fill=\"#fff\"/><path fill=\"#000\" d=\"{}\"/></svg>",
             *path
-        ))
+        );
+        svg
     }
 
     fn lines(&self, before: &str, after: &str) -> Zeroizing<String> {

@@ -93,7 +93,7 @@ impl ReadRing {
     #[must_use]
     pub fn wrap(&self, fingerprint: &Fingerprint, generation: u32, key: &Secret<32>) -> Vec<u8> {
         // With room for all of it from the start: what grows leaves copies behind.
-        let mut out = Writer::with_capacity(RING_STEP_BYTES + 68 * self.epochs.len());
+        let mut out = Writer::with_capacity((36 + 68 * self.epochs.len()).next_multiple_of(RING_STEP_BYTES));
         self.dedup_root.expose(|root| out.bytes(root).count(self.epochs.len()).len());
         for keys in &self.epochs {
             out.u32(keys.epoch.0);
@@ -267,6 +267,7 @@ fn wrap_padded(
     key: &Secret<32>,
 ) -> Vec<u8> {
     let padding = out.len().next_multiple_of(RING_STEP_BYTES) - out.len();
+    debug_assert!(out.has_room(padding), "what grows leaves copies of secrets behind");
     out.zeros(padding);
     let plaintext = SecretBytes::new(out.finish());
     let context = context(fingerprint, generation);
