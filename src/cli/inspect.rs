@@ -128,7 +128,7 @@ fn inspect(context: &Context, locked: &LockedVault) -> Result<Inspection, Failur
     let mut warnings = Vec::new();
     let is_sealed_file = locked.store().is_sealed_file();
     // Who seals a file keeps the folder or another way in: a file for one recipient has no need of a code.
-    if !is_sealed_file && !table.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_))) {
+    if !is_sealed_file && !table.slots.iter().any(|slot| slot.lock.is_code()) {
         warnings.push("this vault has no recovery code: whoever loses the other keys loses it".to_owned());
     }
     if let Err(error) = context.machine().and_then(|machine| Ok(machine.check(locked).map(drop)?)) {
@@ -301,7 +301,7 @@ fn as_json(found: &Inspection) -> Value {
         .iter()
         .map(|(word, kind)| json!({ "kind": word, "count": kind.count, "bytes": kind.bytes }));
     let [oldest, open, newest] = found.epochs;
-    let has_code = found.table.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_)));
+    let has_code = found.table.slots.iter().any(|slot| slot.lock.is_code());
     json!({
         "message_type": "inspection",
         "schema": 1,

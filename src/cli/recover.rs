@@ -347,8 +347,7 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
     drop(spinner);
     finish(context, vault);
 
-    let is_code = |lock: &Lock| matches!(lock, Lock::RecoveryCode(_) | Lock::Cards { .. });
-    let codes = vault.slots().slots.iter().filter(|slot| is_code(&slot.lock)).count();
+    let codes = vault.slots().slots.iter().filter(|slot| slot.lock.is_code()).count();
     let new_codes = 1 + usize::from(slot.kind() == "cards");
     Ok(Made {
         label,
@@ -364,7 +363,7 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
 /// hiding place and typed into a machine.
 fn retired(vault: &Vault) -> Option<(SlotId, &'static str)> {
     let lock = used(vault)?;
-    let is_for_once = matches!(lock, Lock::RecoveryCode(_) | Lock::Cards { .. });
+    let is_for_once = lock.is_code();
     is_for_once.then(|| (vault.slot().0.id, lock.word()))
 }
 

@@ -213,7 +213,7 @@ fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
 /// before he needs it.
 fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
     let mut owners = vault.slots().slots.iter().filter(|slot| slot.role == Role::Owner);
-    if owners.all(|slot| matches!(slot.lock, Lock::RecoveryCode(_) | Lock::Cards { .. })) {
+    if owners.all(|slot| slot.lock.is_code()) {
         context.warn(
             "nothing but a recovery code or cards opens the vault with an owner's powers now: add a way in for every \
              day with `strongroom slot add NAME --role owner`, given the code with --recovery-code-file",

@@ -233,7 +233,6 @@ impl Exposure {
             let what = "the vault was opened with the very slot that was stolen".to_owned();
             return Err(Error::Refused { what });
         }
-        let is_code = |lock: &Lock| matches!(lock, Lock::RecoveryCode(_) | Lock::Cards { .. });
         let devices = vault.log().devices().iter();
         let stolen = StolenSlot {
             id,
@@ -246,7 +245,7 @@ impl Exposure {
                     (*device, vault.device_name(*device).unwrap_or_default().to_owned(), known.added)
                 })
                 .collect(),
-            is_last_code: is_code(&slot.lock) && !others().any(|other| is_code(&other.lock)),
+            is_last_code: slot.lock.is_code() && !others().any(|other| other.lock.is_code()),
         };
         Ok(Self::of(vault, Stolen::Slot(stolen), since, now))
     }

@@ -127,6 +127,12 @@ impl Lock {
         }
     }
 
+    /// Whether it is written down to be kept for the day when all else is lost: a recovery code, or cards.
+    #[must_use]
+    pub fn is_code(&self) -> bool {
+        matches!(self, Self::RecoveryCode(_) | Self::Cards { .. })
+    }
+
     /// The fields before the lock itself.
     fn write_settings(&self, out: &mut Writer) {
         match self {
