@@ -5,6 +5,7 @@ use std::io;
 
 use crate::store;
 use crate::task;
+use crate::task::verify::Class;
 use crate::tree;
 use crate::tree::filter;
 use crate::tree::path;
@@ -373,6 +374,10 @@ impl From<&task::error::Error> for Failure {
                 Some("nothing wrong was stored; if it happens again, test this machine's memory"),
             ),
             Error::Node(_) | Error::Join(_) => (Exit::Damaged, Some(VERIFY_HINT)),
+            Error::Found(problem) => match problem.class() {
+                Class::History => (Exit::History, None),
+                _ => (Exit::Damaged, Some(VERIFY_HINT)),
+            },
             Error::Nothing { .. } => (Exit::Usage, None),
             Error::Unsteady { .. } => (
                 Exit::Failed,

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::chunk::join;
 use crate::pack;
+use crate::task::verify::Problem;
 use crate::tree;
 use crate::tree::place;
 use crate::tree::walk;
@@ -38,6 +39,8 @@ pub enum Error {
     Node(tree::node::Error),
     /// The chunks of a file don't make the file.
     Join(join::Error),
+    /// A check found something that no part of the vault is to blame for alone.
+    Found(Problem),
     /// There is nothing to do.
     Nothing {
         /// What there is nothing of, lower case.
@@ -65,6 +68,7 @@ impl fmt::Display for Error {
             Self::Pack(error) => error.fmt(f),
             Self::Node(error) => error.fmt(f),
             Self::Join(error) => error.fmt(f),
+            Self::Found(problem) => problem.fmt(f),
             Self::Nothing { what } => write!(f, "there is nothing to do: {what}"),
             Self::Unsteady { missing } => {
                 write!(f, "{missing} objects that were just stored are not in the vault")
@@ -85,7 +89,11 @@ impl std::error::Error for Error {
             Self::Pack(error) => error.source(),
             Self::Node(error) => error.source(),
             Self::Join(error) => error.source(),
-            Self::Nothing { .. } | Self::Refused { .. } | Self::Unsteady { .. } | Self::Interrupted => None,
+            Self::Found(_)
+            | Self::Nothing { .. }
+            | Self::Refused { .. }
+            | Self::Unsteady { .. }
+            | Self::Interrupted => None,
         }
     }
 }
@@ -93,6 +101,15 @@ impl std::error::Error for Error {
 impl From<error::Error> for Error {
     fn from(error: error::Error) -> Self {
         Self::Vault(error)
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Vault(error) => Self::Vault(error),
+            problem => Self::Found(problem),
+        }
     }
 }
 

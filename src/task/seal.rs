@@ -323,11 +323,11 @@ fn finish(
 /// chain is verified, and nothing may be in it that nothing names.
 ///
 /// # Errors
-/// [`Error::Vault`] with what is wrong; [`Error::Interrupted`].
+/// [`Error::Vault`] or [`Error::Found`] with what is wrong; [`Error::Interrupted`].
 pub fn check(vault: &LockedVault, observer: &dyn Observer) -> Result<(), Error> {
     let report = verify::verify_public(vault, None, &[], &ReadData::All, observer)?;
-    if let Some(error) = report.findings.into_first() {
-        return Err(Error::Vault(error));
+    if let Some(problem) = report.findings.into_first() {
+        return Err(problem.into());
     }
     if report.strays > 0 || report.strangers > 0 {
         return Err(damaged(&end::name(), "the file has parts that nothing in it names").into());

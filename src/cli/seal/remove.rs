@@ -15,6 +15,7 @@ use crate::cli::seal::sources::aside;
 use crate::cli::seal::taken;
 use crate::cli::sealed;
 use crate::store;
+use crate::task::error::Error;
 use crate::task::seal;
 use crate::task::verify::ReadData;
 use crate::task::verify::verify_private;
@@ -24,7 +25,6 @@ use crate::tree::path::printable;
 use crate::tree::walk::Source;
 use crate::tree::walk::remove;
 use crate::vault::LockedVault;
-use crate::vault::error::Error;
 use crate::vault::slot::Way;
 
 /// How far the clock by which a kernel sets the time of a change may lag: twice the longest of its ticks.
@@ -66,8 +66,8 @@ pub(super) fn remove_sources(
     seal::check(&locked, &bars).map_err(|error| kept(error.into()))?;
     let vault = locked.unlock(way)?;
     let report = verify_private(&vault, None, &[], &ReadData::All, &bars)?;
-    if let Some(error) = report.findings.into_first() {
-        return Err(kept(Error::into(error)));
+    if let Some(problem) = report.findings.into_first() {
+        return Err(kept(Error::from(problem).into()));
     }
     let reader = seal::reader(&vault)?.ok_or_else(|| taken(file, "holds nothing"))?;
 

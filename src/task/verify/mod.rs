@@ -175,20 +175,10 @@ impl Findings {
         &self.kept
     }
 
-    /// The first of them, as an error of the vault; those that aren't one are put in its words.
+    /// What was found first.
     #[must_use]
-    pub fn into_first(self) -> Option<error::Error> {
-        let first = self.kept.into_iter().next()?;
-        Some(match first.problem {
-            Problem::Vault(error) => error,
-            Problem::Copy { name, missing: true } => error::Error::Missing { name },
-            Problem::Copy { name, missing: false } => {
-                error::Error::Damaged { name, what: "it does not match its digest".to_owned() }
-            }
-            problem @ (Problem::Tree { .. } | Problem::OtherReceipt) => {
-                error::Error::Forked { what: problem.to_string() }
-            }
-        })
+    pub fn into_first(self) -> Option<Problem> {
+        self.kept.into_iter().next().map(|first| first.problem)
     }
 
     /// How many there are in all.
