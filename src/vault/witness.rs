@@ -46,7 +46,8 @@ impl LockedVault {
                 headers.push((seq, digest));
             }
         }
-        let last = headers.last().map_or(0, |(seq, _)| *seq);
+        // A chain has no more places than there are headers, whatever places their names claim.
+        let last = headers.last().map_or(0, |(seq, _)| (*seq).min(headers.len() as u64));
         let mut history = self.history_until(device, 0)?;
         let (mut whole, mut broken) = (0, last.saturating_add(1));
         while broken - whole > 1 {
