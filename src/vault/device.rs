@@ -717,7 +717,10 @@ fn read_messages(
             }
         })?;
         let wrong = |what: String| Error::Damaged { name: name.clone(), what };
-        let header = pseal::peek(&object).map_err(|error| wrong(error.to_string()))?;
+        let header = pseal::peek(&object).map_err(|error| match error {
+            pseal::Error::NewerVersion => Error::Newer { name: name.clone() },
+            error => wrong(error.to_string()),
+        })?;
         let psk = match header.epoch {
             Epoch(0) => pseal::no_psk(),
             epoch => psks
