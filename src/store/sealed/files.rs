@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -11,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::Advice;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -34,6 +36,9 @@ use super::partial;
 use super::spool;
 use super::target::PART_BYTES_MIN;
 
+/// How much is given to the disk at once.
+const WRITE_BEHIND_BYTES: u64 = 8 << 20;
+
 /// A file or its parts, under other names until all of them are whole.
 pub(super) struct Files {
     /// Of the whole.
@@ -46,6 +51,8 @@ pub(super) struct Files {
     /// What each of them is called while it isn't whole.
     temporaries: Vec<OsString>,
     at: u64,
+    /// Up to where which file was last given to the disk.
+    behind: (usize, u64),
     /// The lock on what is to be replaced.
     _hold: Option<Hold>,
     /// What has to be there to be replaced; nothing if anything may be.
@@ -89,6 +96,7 @@ impl Files {
             joined: Joined::of_parts(part_bytes.unwrap_or(u64::MAX)),
             temporaries: Vec::new(),
             at: 0,
+            behind: (0, 0),
             disk: Disk::SYSTEM,
             path,
         };
@@ -143,9 +151,23 @@ impl Files {
             let written = self.joined.files()[index].write_all_at(now, within);
             written.map_err(|error| spool::failure(&self.path_of(index), &error))?;
             self.at += length_of(now);
+            self.write_behind(index, within + length_of(now));
             rest = later;
         }
         Ok(())
+    }
+
+    /// Has the system begin to write out what a file holds up to `end`, if that is worth it by now: the disk is
+    /// then at work while the next packs are made, and the sync at the end has little left to wait for.
+    fn write_behind(&mut self, index: usize, end: u64) {
+        let begin = if self.behind.0 == index { self.behind.1 } else { 0 };
+        let Some(length) = NonZeroU64::new(end - begin).filter(|length| length.get() >= WRITE_BEHIND_BYTES)
+        else {
+            return;
+        };
+        // What is not on the disk yet stays in memory: this only begins to put it there.
+        let _ = rustix::fs::fadvise(&self.joined.files()[index], begin, Some(length), Advice::DontNeed);
+        self.behind = (index, end);
     }
 
     /// Makes the file with this index, mode 0600, under a name that nothing has.
