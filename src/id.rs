@@ -1,7 +1,7 @@
 //! The names of things: fixed-size identifiers and the names of objects in a store.
 //!
-//! All of them are public: they stand in the clear in a vault (all but [`ChunkId`], which
-//! appears only inside sealed objects) and may be printed.
+//! All of them are public: they stand in the clear in a vault (all but [`ChunkId`] and [`JobId`], which
+//! appear only inside sealed objects) and may be printed.
 
 use std::fmt;
 
@@ -88,6 +88,13 @@ identifier!(
 identifier!(
     /// What a snapshot is called: the first 16 bytes of its header's digest.
     SnapshotId,
+    16
+);
+
+identifier!(
+    /// What the backups of the same paths by one device have in common. Stands in sealed objects and in the names
+    /// of the files in which the device remembers them.
+    JobId,
     16
 );
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::id::DeviceId;
 use crate::id::Digest;
+use crate::id::JobId;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::observe::Phase;
@@ -104,7 +105,7 @@ pub fn reseed(
         messages.push(Message::Reseed(Reseed {
             newest: head.seq,
             digest: head.digest,
-            job: [0; 16],
+            job: JobId([0; 16]),
             seq: 0,
             objects: Objects::default(),
             rows: Vec::new(),

@@ -7,6 +7,7 @@ use crate::codec::Reader;
 use crate::codec::Writer;
 use crate::id::ChunkId;
 use crate::id::Digest;
+use crate::id::JobId;
 use crate::tree::entry::ChunkRef;
 use crate::tree::entry::TreeRef;
 use crate::vault::record::Head;
@@ -143,7 +144,7 @@ pub struct ReadError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Body {
     /// Names the job: the same paths and profile on the same device give the same 16 bytes.
-    pub job: [u8; 16],
+    pub job: JobId,
     /// The paths that were backed up, absolute.
     pub paths: Vec<Vec<u8>>,
     /// The tree of `/`.
@@ -200,7 +201,7 @@ impl Body {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
-        out.u32(VERSION).bytes(&self.job);
+        out.u32(VERSION).bytes(&self.job.0);
         out.count(self.paths.len());
         for path in &self.paths {
             out.sized(path);
@@ -246,7 +247,7 @@ impl Body {
         if from.u32()? != VERSION {
             return Err(Error::Newer);
         }
-        let job = from.array()?;
+        let job = JobId(from.array()?);
         let paths = rows(&mut from, 4, |from| Ok(from.sized()?.to_vec()))?;
         let root = TreeRef {
             depth: from.u8()?,
@@ -333,7 +334,7 @@ mod tests {
 
     fn body() -> Body {
         Body {
-            job: [1; 16],
+            job: JobId([1; 16]),
             paths: vec![b"/home".to_vec()],
             root: TreeRef { depth: 0, reference: ChunkRef { id: ChunkId([2; 32]), length: 9 } },
             counts: Counts::default(),

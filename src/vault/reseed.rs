@@ -6,6 +6,7 @@ use crate::codec::Reader;
 use crate::codec::Writer;
 use crate::id::DeviceId;
 use crate::id::Digest;
+use crate::id::JobId;
 use crate::vault::body::IndexRef;
 use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
@@ -137,7 +138,7 @@ pub struct Reseed {
     /// That header's digest.
     pub digest: Digest,
     /// The job.
-    pub job: [u8; 16],
+    pub job: JobId,
     /// The place of the job's newest snapshot.
     pub seq: u64,
     /// What the rows refer to.
@@ -155,8 +156,8 @@ impl Reseed {
 
     /// Where a device keeps what it was given for a job.
     #[must_use]
-    pub fn file_name(job: &[u8; 16]) -> String {
-        format!("{FILE_PREFIX}{}", data_encoding::HEXLOWER.encode(job))
+    pub fn file_name(job: &JobId) -> String {
+        format!("{FILE_PREFIX}{job}")
     }
 
     /// Leaves out the last rows if it would be longer than `bytes_max`, and says how many.
@@ -171,7 +172,7 @@ impl Reseed {
 
     /// Appends it to `out`.
     pub fn write(&self, out: &mut Writer) {
-        out.u64(self.newest).bytes(&self.digest.0).bytes(&self.job).u64(self.seq);
+        out.u64(self.newest).bytes(&self.digest.0).bytes(&self.job.0).u64(self.seq);
         self.objects.write(out);
         out.count(self.rows.len());
         for row in &self.rows {
@@ -185,7 +186,7 @@ impl Reseed {
     /// If the layout is broken.
     pub fn read(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
         let (newest, digest) = (from.u64()?, Digest(from.array()?));
-        let (job, seq) = (from.array()?, from.u64()?);
+        let (job, seq) = (JobId(from.array()?), from.u64()?);
         let objects = Objects::read(from)?;
         let count = from.count(ROW_BYTES)?;
         let rows = (0..count).map(|_| Row::read(from)).collect::<Result<_, codec::Error>>()?;
@@ -205,7 +206,7 @@ mod tests {
         Reseed {
             newest: 4,
             digest: Digest([1; 32]),
-            job: [2; 16],
+            job: JobId([2; 16]),
             seq: 3,
             objects: Objects {
                 packs: vec![ListedPack { name: Digest([3; 32]), length: 7, listed: 2 }],

@@ -20,6 +20,7 @@ use strongroom::crypto::kdf::Argon2Settings;
 use strongroom::crypto::secret::Secret;
 use strongroom::id::Digest;
 use strongroom::id::Fingerprint;
+use strongroom::id::JobId;
 use strongroom::id::ObjectName;
 use strongroom::pack::packer::Block;
 use strongroom::pack::packer::Blocker;
@@ -272,7 +273,7 @@ impl TestVault {
         objects.push(index);
         self.times += 1_000_000_000;
         let body = Body {
-            job: [1; 16],
+            job: JobId([1; 16]),
             paths: vec![b"/home".to_vec()],
             root,
             counts,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::codec;
 use crate::codec::Reader;
 use crate::codec::Writer;
+use crate::id::JobId;
 use crate::task::error::Error;
 use crate::vault::device::DeviceVault;
 use crate::vault::device::io_error;
@@ -26,7 +27,7 @@ const PAUSE_NS_MAX: u64 = 7 * DAY_NS;
 pub struct Ages {
     /// The time that the clock showed then.
     last: u64,
-    ages: BTreeMap<[u8; 16], u64>,
+    ages: BTreeMap<JobId, u64>,
 }
 
 impl Ages {
@@ -52,7 +53,7 @@ impl Ages {
     }
 
     /// `job` runs, at `now`: all others get older.
-    pub fn run(&mut self, job: &[u8; 16], now: u64) {
+    pub fn run(&mut self, job: &JobId, now: u64) {
         let pause = now.saturating_sub(self.last).min(PAUSE_NS_MAX);
         for age in self.ages.values_mut() {
             *age = age.saturating_add(pause);
@@ -62,12 +63,12 @@ impl Ages {
     }
 
     /// Whether a job hasn't run for so long that it is to be forgotten; one not met before begins now.
-    pub fn is_old(&mut self, job: [u8; 16]) -> bool {
+    pub fn is_old(&mut self, job: JobId) -> bool {
         *self.ages.entry(job).or_insert(0) > KEPT_NS
     }
 
     /// A job is forgotten.
-    pub fn forget(&mut self, job: &[u8; 16]) {
+    pub fn forget(&mut self, job: &JobId) {
         self.ages.remove(job);
     }
 
@@ -75,7 +76,7 @@ impl Ages {
         let mut out = Writer::with_capacity(12 + self.ages.len() * 24);
         out.u64(self.last).count(self.ages.len());
         for (job, age) in &self.ages {
-            out.bytes(job).u64(*age);
+            out.bytes(&job.0).u64(*age);
         }
         out.finish()
     }
@@ -84,8 +85,9 @@ impl Ages {
         let mut from = Reader::new(bytes);
         let last = from.u64()?;
         let count = from.count(24)?;
-        let ages =
-            (0..count).map(|_| Ok((from.array()?, from.u64()?))).collect::<Result<_, codec::Error>>()?;
+        let ages = (0..count)
+            .map(|_| Ok((JobId(from.array()?), from.u64()?)))
+            .collect::<Result<_, codec::Error>>()?;
         from.finish()?;
         Ok(Self { last, ages })
     }
@@ -95,8 +97,8 @@ impl Ages {
 mod tests {
     use super::*;
 
-    const JOB: [u8; 16] = [1; 16];
-    const OTHER: [u8; 16] = [2; 16];
+    const JOB: JobId = JobId([1; 16]);
+    const OTHER: JobId = JobId([2; 16]);
     const NOW: u64 = 20_000 * DAY_NS;
 
     /// Whether the other job is old once these runs of the first are over, in days from its own.

@@ -15,7 +15,7 @@ use crate::pack::packer::ChunkKind;
 use crate::pack::unpacker::Place;
 use crate::task::backup::blocks::Blocks;
 use crate::task::backup::caches::Caches;
-use crate::task::backup::known::StoredPack;
+use crate::task::backup::journal::StoredPack;
 use crate::task::backup::store;
 use crate::task::backup::store::BLOCKS_WAITING;
 use crate::task::backup::store::Packing;

@@ -16,9 +16,9 @@ use crate::crypto::digest::Digester;
 use crate::crypto::secret::SecretBytes;
 use crate::id::ChunkId;
 use crate::id::Digest;
+use crate::id::JobId;
 use crate::store::state::StateDir;
 use crate::store::state::StateWriter;
-use crate::task::backup::known::hex;
 use crate::task::error::Error;
 use crate::tree::entry::ChunkRef;
 use crate::tree::entry::DataRun;
@@ -205,14 +205,17 @@ pub struct LastDirectory {
     held: VecDeque<HashMap<Hash, Known>>,
 }
 
-fn file_name(job: &[u8; 16]) -> String {
-    format!("files-{}", hex(job))
+/// How the names of these files begin in a machine's state.
+pub const FILES_PREFIX: &str = "files-";
+
+fn file_name(job: &JobId) -> String {
+    format!("{FILES_PREFIX}{job}")
 }
 
 impl<'a> LastFiles<'a> {
     /// Opens a job's file in `memory`. Where there is none, or none that opens, every file is read.
     #[must_use]
-    pub fn load(vault: &'a DeviceVault, memory: &'a StateDir, job: &[u8; 16]) -> Self {
+    pub fn load(vault: &'a DeviceVault, memory: &'a StateDir, job: &JobId) -> Self {
         let name = file_name(job);
         let mut files = Self { vault, memory, name, file: None, directories: HashMap::new() };
         if let Some((file, directories)) = files.read_index() {
@@ -345,7 +348,7 @@ impl<'a> FilesWriter<'a> {
     ///
     /// # Errors
     /// [`crate::vault::error::Error::State`].
-    pub fn begin(vault: &'a DeviceVault, memory: &'a StateDir, job: &[u8; 16]) -> Result<Self, Error> {
+    pub fn begin(vault: &'a DeviceVault, memory: &'a StateDir, job: &JobId) -> Result<Self, Error> {
         let name = file_name(job);
         let file = memory.writer(&name).map_err(|error| io_error(memory, &name, &error))?;
         Ok(Self { vault, memory, name, file, at: 0, index: Writer::new(), pieces: 0 })

@@ -5,23 +5,27 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::hash::Hasher;
-use std::io::Read;
-use std::io::Write;
 
-use crate::codec;
 use crate::codec::Reader;
-use crate::codec::Writer;
 use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
+use crate::id::JobId;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
 use crate::task::backup::ages::Ages;
 use crate::task::backup::caches::Caches;
 use crate::task::backup::carry::Wanted;
+use crate::task::backup::files::FILES_PREFIX;
+use crate::task::backup::journal::Journal;
+use crate::task::backup::journal::StoredPack;
+use crate::task::backup::table;
+use crate::task::backup::table::LastRun;
+use crate::task::backup::table::PIECE_BYTES_MAX;
+use crate::task::backup::table::Table;
+use crate::task::backup::table::TableWriter;
 use crate::task::error::Error;
 use crate::vault::authority::Current;
 use crate::vault::body::INDEXES_MAX;
@@ -31,7 +35,6 @@ use crate::vault::device::io_error;
 use crate::vault::error;
 use crate::vault::header::NewObject;
 use crate::vault::index;
-use crate::vault::index::PREFIX_BYTES;
 use crate::vault::index::Prefix;
 use crate::vault::reseed::FILE_PREFIX;
 use crate::vault::reseed::IndexGroup;
@@ -42,15 +45,10 @@ use crate::vault::reseed::Objects;
 use crate::vault::reseed::Reseed;
 use crate::vault::reseed::Row;
 
-/// Rows of a table that are sealed together: about 650 KB.
-const ROWS_A_PIECE: usize = 16_384;
-/// The longest sealed piece that is read: a header naming a million packs.
-const PIECE_BYTES_MAX: usize = 64 << 20;
 /// The pack of a chunk that is on its way to one.
 const PENDING: u32 = u32::MAX;
 /// The table of a chunk that only the journal or this session knows.
 const NO_TABLE: u16 = u16::MAX;
-const JOURNAL_FILE: &str = "journal";
 
 /// Ids are digests already: their first bytes are as good as any hash of them.
 #[derive(Default)]
@@ -103,18 +101,6 @@ struct Numbers {
     index_count: u32,
 }
 
-/// A pack that this device has put into the vault.
-pub struct StoredPack {
-    /// Its name and length.
-    pub object: NewObject,
-    /// The epoch that it is sealed under.
-    pub epoch: Epoch,
-    /// The device's newest snapshot when it was put; only one after it can list it.
-    pub after: u64,
-    /// The beginnings of the ids of the chunks in it.
-    pub chunks: Vec<Prefix>,
-}
-
 /// The chunks that may be used again, of all jobs.
 #[derive(Default)]
 pub struct Known {
@@ -127,60 +113,6 @@ pub struct Known {
     tables: Vec<u64>,
 }
 
-/// What a job's table says of the job itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LastRun {
-    /// The place of its last snapshot in the device's chain; 0 if none is known.
-    pub seq: u64,
-    /// The digest of that snapshot's header.
-    pub header: Digest,
-    /// The newest record of the log when it was made.
-    pub knew: u64,
-    /// Its body.
-    pub body: NewObject,
-    /// The packs and indexes that it rests on beside that, as headers list them; filled when it is read.
-    pub objects: Vec<NewObject>,
-    /// What its sources were, in a digest.
-    pub sources: Digest,
-    /// How many files the last snapshot has.
-    pub files: u64,
-    /// How many bytes.
-    pub bytes: u64,
-}
-
-impl LastRun {
-    /// Of a job that hasn't run yet, or isn't remembered.
-    pub const NONE: Self = Self {
-        seq: 0,
-        header: Digest([0; 32]),
-        knew: 0,
-        body: NewObject { name: Digest([0; 32]), length: 0 },
-        objects: Vec::new(),
-        sources: Digest([0; 32]),
-        files: 0,
-        bytes: 0,
-    };
-
-    fn write(&self, out: &mut Writer) {
-        out.u64(self.seq).bytes(&self.header.0).u64(self.knew);
-        out.bytes(&self.body.name.0).u32(self.body.length).bytes(&self.sources.0);
-        out.u64(self.files).u64(self.bytes);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
-        Ok(Self {
-            seq: from.u64()?,
-            header: Digest(from.array()?),
-            knew: from.u64()?,
-            body: NewObject { name: Digest(from.array()?), length: from.u32()? },
-            objects: Vec::new(),
-            sources: Digest(from.array()?),
-            files: from.u64()?,
-            bytes: from.u64()?,
-        })
-    }
-}
-
 impl Known {
     /// Reads the tables of all jobs run lately, and what an interrupted run has stored.
     ///
@@ -189,7 +121,7 @@ impl Known {
     pub fn load(
         vault: &DeviceVault,
         now: u64,
-        job: &[u8; 16],
+        job: &JobId,
         cleans: bool,
         caches: &Caches<'_>,
     ) -> (Self, LastRun, Vec<StoredPack>) {
@@ -202,7 +134,7 @@ impl Known {
         let names = caches.keep(names).unwrap_or_default();
         let mut reseeds = load_reseeds(vault, &names);
         for name in &names {
-            let Some(of) = name.strip_prefix(TABLE_PREFIX).and_then(unhex) else { continue };
+            let Some(of) = table::job_of(name) else { continue };
             // A table older than what an owner gave is of a snapshot that isn't the job's last.
             let oldest = reseeds.get(&of).map_or(0, |reseed| reseed.seq);
             let table = if ages.is_old(of) { Ok(None) } else { known.load_table(vault, name, oldest) };
@@ -215,7 +147,7 @@ impl Known {
                 Ok(None) | Err(_) if !cleans => {}
                 Ok(None) | Err(_) => {
                     ages.forget(&of);
-                    for stale in [name.clone(), format!("files-{}", hex(&of))] {
+                    for stale in [name.clone(), format!("{FILES_PREFIX}{of}")] {
                         caches.keep(remove(vault, &stale));
                     }
                 }
@@ -223,7 +155,8 @@ impl Known {
         }
         reseeds.retain(|of, reseed| !ages.is_old(*of) && known.take_reseed(vault, reseed));
         if cleans {
-            let jobs = names.iter().filter_map(|name| name.strip_prefix(FILE_PREFIX).and_then(unhex));
+            let jobs =
+                names.iter().filter_map(|name| name.strip_prefix(FILE_PREFIX).and_then(JobId::from_hex));
             for of in jobs.filter(|of| !reseeds.contains_key(of)) {
                 caches.keep(remove(vault, &Reseed::file_name(&of)));
             }
@@ -275,35 +208,20 @@ impl Known {
 
     /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.
     fn load_table(&mut self, vault: &DeviceVault, name: &str, oldest: u64) -> Result<Option<LastRun>, Error> {
-        let state = vault.state();
-        let file = state.reader(name).map_err(|error| io_error(state, name, &error))?;
-        let mut pieces = Pieces { vault, name, file, number: 0 };
-        let broken = || Error::Vault(crate::vault::device::state_error(state, name, "it is incomplete"));
-        let head = pieces.next()?.ok_or_else(broken)?;
-        let mut from = Reader::new(&head);
-        let parsed = read_table_head(&mut from).map_err(|_| broken())?;
-        let is_over =
-            vault.log().is_forgotten(vault.device(), parsed.run.seq) || vault.is_late(parsed.run.seq);
-        if parsed.run.seq < oldest || is_over {
+        let mut table = Table::load(vault, name)?;
+        let seq = table.run.seq;
+        if seq < oldest || vault.log().is_forgotten(vault.device(), seq) || vault.is_late(seq) {
             return Ok(None);
         }
-        let mut run = parsed.run;
-        let objects = parsed.objects;
-        run.objects =
-            objects.packs.iter().map(|pack| NewObject { name: pack.name, length: pack.length }).collect();
-        for part in objects.indexes.iter().flat_map(|group| &group.parts) {
-            run.objects.push(NewObject { name: part.reference.name, length: part.length });
-        }
-        let numbers = self.begin_table(run.seq, objects).ok_or_else(broken)?;
-        for _ in 0..parsed.pieces {
-            let piece = pieces.next()?.ok_or_else(broken)?;
-            let mut from = Reader::new(&piece);
-            while from.remaining() > 0 {
-                let row = Row::read(&mut from).map_err(|_| broken())?;
-                self.take_row(&numbers, &row).ok_or_else(broken)?;
+        let objects = std::mem::take(&mut table.objects);
+        let numbers = self.begin_table(seq, objects).ok_or_else(|| table.broken())?;
+        while let Some(rows) = table.rows()? {
+            let taken = rows.iter().all(|row| self.take_row(&numbers, row).is_some());
+            if !taken {
+                return Err(table.broken());
             }
         }
-        Ok(Some(run))
+        Ok(Some(table.run))
     }
 
     /// Takes in what an owner gave in place of a job's table; false if it is good for nothing any more.
@@ -438,7 +356,7 @@ impl Known {
     /// The packs that this session relies on and that no header lists yet.
     #[must_use]
     pub fn unlisted(&self) -> Vec<NewObject> {
-        let used: BTreeSet<u32> = self.used().map(|chunk| chunk.pack).collect();
+        let used: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.pack).collect();
         used.into_iter()
             .map(|at| &self.packs[at as usize])
             .filter(|pack| pack.listed == 0)
@@ -446,14 +364,15 @@ impl Known {
             .collect()
     }
 
-    fn used(&self) -> impl Iterator<Item = &Chunk> {
-        self.chunks.values().filter(|chunk| chunk.used && chunk.pack != PENDING)
+    fn used(&self) -> impl Iterator<Item = (&Prefix, &Chunk)> {
+        self.chunks.iter().filter(|(_, chunk)| chunk.used && chunk.pack != PENDING)
     }
 
     /// The chain places of the snapshots whose packs this session relies on.
     #[must_use]
     pub fn reused(&self) -> Vec<u64> {
-        let seqs: BTreeSet<u64> = self.used().map(|chunk| self.packs[chunk.pack as usize].listed).collect();
+        let seqs: BTreeSet<u64> =
+            self.used().map(|(_, chunk)| self.packs[chunk.pack as usize].listed).collect();
         seqs.into_iter().filter(|seq| *seq != 0).collect()
     }
 
@@ -541,23 +460,17 @@ impl Known {
     ///
     /// # Errors
     /// [`error::Error::State`].
-    pub fn save(&mut self, vault: &DeviceVault, job: &[u8; 16], run: &LastRun) -> Result<(), Error> {
-        let (state, seq) = (vault.state(), run.seq);
-        let name = format!("{TABLE_PREFIX}{}", hex(job));
-        let failed = |error: std::io::Error| Error::Vault(io_error(state, &name, &error));
+    pub fn save(&mut self, vault: &DeviceVault, job: &JobId, run: &LastRun) -> Result<(), Error> {
         for pack in self.packs.iter_mut().filter(|pack| pack.listed == 0) {
-            pack.listed = seq;
+            pack.listed = run.seq;
         }
         for group in self.indexes.iter_mut().filter(|group| group.listed == 0) {
-            group.listed = seq;
+            group.listed = run.seq;
         }
-        let packs: BTreeSet<u32> = self.used().map(|chunk| chunk.pack).collect();
+        let packs: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.pack).collect();
         let packs: Vec<u32> = packs.into_iter().collect();
-        let indexes: BTreeSet<u32> = self.used().map(|chunk| chunk.index).collect();
+        let indexes: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.index).collect();
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
-        let rows = self.used().count();
-        let mut out = Writer::new();
-        run.write(&mut out);
         let listed = |at: &u32| {
             let Pack { name, length, listed, .. } = self.packs[*at as usize];
             ListedPack { name, length, listed }
@@ -566,34 +479,16 @@ impl Known {
             packs: packs.iter().map(listed).collect(),
             indexes: indexes.iter().map(|at| self.indexes[*at as usize].clone()).collect(),
         };
-        objects.write(&mut out);
-        out.count(rows.div_ceil(ROWS_A_PIECE));
-        let mut file = state.writer(&name).map_err(failed)?;
-        let mut number = 0;
-        let mut write = |bytes: &[u8]| -> Result<(), Error> {
-            let sealed = vault.protect(&format!("{name}/{number}"), bytes);
-            number += 1;
-            let length = u32::try_from(sealed.len()).expect("pieces are bounded far below 2^32");
-            file.write_all(&length.to_le_bytes()).and_then(|()| file.write_all(&sealed)).map_err(failed)
-        };
-        write(&out.finish())?;
-        let mut piece = Writer::new();
-        let used = self.chunks.iter().filter(|(_, chunk)| chunk.used && chunk.pack != PENDING);
-        for (at, (id, chunk)) in used.enumerate() {
+        let mut table = TableWriter::begin(vault, job, run, &objects, self.used().count())?;
+        for (id, chunk) in self.used() {
             let pack = packs.binary_search(&chunk.pack).expect("all packs in use are in the list");
             let pack = u32::try_from(pack).expect("fewer packs than 2^32 fit into a vault");
             let index = indexes
                 .binary_search(&chunk.index)
                 .map_or(NO_INDEX, |at| u32::try_from(at).expect("a table names few indexes"));
-            Row { id: *id, pack, index }.write(&mut piece);
-            if (at + 1) % ROWS_A_PIECE == 0 {
-                write(&std::mem::take(&mut piece).finish())?;
-            }
+            table.add(Row { id: *id, pack, index })?;
         }
-        if !piece.is_empty() {
-            write(&piece.finish())?;
-        }
-        file.finish().map_err(failed)?;
+        table.finish()?;
         remove(vault, &Reseed::file_name(job))
     }
 }
@@ -604,9 +499,9 @@ fn remove(vault: &DeviceVault, name: &str) -> Result<(), Error> {
 }
 
 /// What an owner gave for each job. A file that doesn't open is worth no more than an upload.
-fn load_reseeds(vault: &DeviceVault, names: &[String]) -> BTreeMap<[u8; 16], Reseed> {
+fn load_reseeds(vault: &DeviceVault, names: &[String]) -> BTreeMap<JobId, Reseed> {
     let load = |name: &String| {
-        let of = name.strip_prefix(FILE_PREFIX).and_then(unhex)?;
+        let of = name.strip_prefix(FILE_PREFIX).and_then(JobId::from_hex)?;
         let sealed = vault.state().read(name, PIECE_BYTES_MAX as u64).ok()??;
         let opened = vault.unprotect(name, &sealed)?;
         let reseed = opened.expose(|bytes| Reseed::read(&mut Reader::new(bytes))).ok()?;
@@ -632,151 +527,4 @@ fn may_be_listed(vault: &DeviceVault, name: &Digest, loose: Loose) -> bool {
         && !log.is_forgotten_object(device, name)
         // If a run was cut off between its header and its end, the header lists it, and goes for it.
         && (loose.after + 1..=head).all(|seq| !log.is_forgotten(device, seq))
-}
-
-const TABLE_PREFIX: &str = "chunks-";
-
-struct TableHead {
-    run: LastRun,
-    objects: Objects,
-    pieces: usize,
-}
-
-fn read_table_head(from: &mut Reader<'_>) -> Result<TableHead, codec::Error> {
-    let run = LastRun::read(from)?;
-    let objects = Objects::read(from)?;
-    let pieces = from.u32()? as usize;
-    if from.remaining() > 0 {
-        return Err(codec::Error::TrailingBytes);
-    }
-    Ok(TableHead { run, objects, pieces })
-}
-
-/// Sealed pieces of a file, one after the other.
-struct Pieces<'a> {
-    vault: &'a DeviceVault,
-    name: &'a str,
-    file: Option<File>,
-    number: usize,
-}
-
-impl Pieces<'_> {
-    fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let state = self.vault.state();
-        let Some(file) = &mut self.file else { return Ok(None) };
-        let Some(sealed) = read_sized(file).map_err(|error| io_error(state, self.name, &error))? else {
-            return Ok(None);
-        };
-        let opened = self.vault.unprotect(&format!("{}/{}", self.name, self.number), &sealed);
-        self.number += 1;
-        Ok(opened.map(|opened| opened.expose(<[u8]>::to_vec)))
-    }
-}
-
-/// Bytes behind their length, a `u32`; nothing at the end of the file or where it was cut off.
-fn read_sized(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
-    let mut bytes = Vec::new();
-    match file.read_exact(&mut length) {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        result => result?,
-    }
-    let length = u32::from_le_bytes(length) as usize;
-    if length > PIECE_BYTES_MAX {
-        return Ok(None);
-    }
-    file.take(length as u64).read_to_end(&mut bytes)?;
-    Ok((bytes.len() == length).then_some(bytes))
-}
-
-/// What a run has put into the vault, written down after each pack, so that the next run need not
-/// send it again.
-pub struct Journal<'a> {
-    vault: &'a DeviceVault,
-    file: File,
-}
-
-impl<'a> Journal<'a> {
-    /// Begins a journal with what an interrupted run's had: anew, as that may have been cut off
-    /// within a record.
-    ///
-    /// # Errors
-    /// [`error::Error::State`].
-    pub fn begin(vault: &'a DeviceVault, resumed: &[StoredPack]) -> Result<Self, Error> {
-        let state = vault.state();
-        let mut records = Vec::new();
-        for pack in resumed {
-            records.extend(Self::record(vault, pack));
-        }
-        let failed = |error: std::io::Error| Error::Vault(io_error(state, JOURNAL_FILE, &error));
-        state.replace(JOURNAL_FILE, &records).map_err(failed)?;
-        let file = state.appender(JOURNAL_FILE).map_err(failed)?;
-        Ok(Self { vault, file })
-    }
-
-    /// Writes down a pack that the vault has acknowledged.
-    ///
-    /// # Errors
-    /// [`error::Error::State`].
-    pub fn add(&mut self, pack: &StoredPack) -> Result<(), Error> {
-        let state = self.vault.state();
-        let record = Self::record(self.vault, pack);
-        self.file.write_all(&record).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
-    }
-
-    fn record(vault: &DeviceVault, pack: &StoredPack) -> Vec<u8> {
-        let mut out = Writer::with_capacity(52 + pack.chunks.len() * PREFIX_BYTES);
-        out.bytes(&pack.object.name.0).u32(pack.object.length).u32(pack.epoch.0).u64(pack.after);
-        out.count(pack.chunks.len());
-        for id in &pack.chunks {
-            out.bytes(id);
-        }
-        let sealed = vault.protect(JOURNAL_FILE, out.as_slice());
-        let mut record = Vec::with_capacity(sealed.len() + 4);
-        let length = u32::try_from(sealed.len()).expect("a pack has at most 65,536 chunks");
-        record.extend_from_slice(&length.to_le_bytes());
-        record.extend_from_slice(&sealed);
-        record
-    }
-
-    /// All packs written down; a record that was cut off ends the reading.
-    fn load(vault: &DeviceVault) -> Result<Vec<StoredPack>, Error> {
-        let state = vault.state();
-        let failed = |error: std::io::Error| Error::Vault(io_error(state, JOURNAL_FILE, &error));
-        let Some(mut file) = state.reader(JOURNAL_FILE).map_err(failed)? else { return Ok(Vec::new()) };
-        let mut packs = Vec::new();
-        while let Some(sealed) = read_sized(&mut file).map_err(failed)? {
-            let Some(opened) = vault.unprotect(JOURNAL_FILE, &sealed) else { break };
-            let pack = opened.expose(|bytes| -> Result<StoredPack, codec::Error> {
-                let mut from = Reader::new(bytes);
-                let object = NewObject { name: Digest(from.array()?), length: from.u32()? };
-                let (epoch, after) = (Epoch(from.u32()?), from.u64()?);
-                let count = from.count(PREFIX_BYTES)?;
-                let chunks = (0..count).map(|_| from.array()).collect::<Result<_, codec::Error>>()?;
-                Ok(StoredPack { object, epoch, after, chunks })
-            });
-            packs.extend(pack);
-        }
-        Ok(packs)
-    }
-
-    /// Ends the journal: a header lists all that it says.
-    ///
-    /// # Errors
-    /// [`error::Error::State`].
-    pub fn clear(vault: &DeviceVault) -> Result<(), Error> {
-        let state = vault.state();
-        state.remove(JOURNAL_FILE).map_err(|error| io_error(state, JOURNAL_FILE, &error).into())
-    }
-}
-
-/// The job of that name; none of one that isn't whole.
-fn unhex(name: &str) -> Option<[u8; 16]> {
-    data_encoding::HEXLOWER.decode(name.as_bytes()).ok()?.try_into().ok()
-}
-
-/// The name of a job in the state folder.
-#[must_use]
-pub fn hex(job: &[u8; 16]) -> String {
-    data_encoding::HEXLOWER.encode(job)
 }

@@ -10,9 +10,11 @@ mod blocks;
 pub mod caches;
 mod carry;
 pub mod files;
+pub mod journal;
 pub mod known;
 pub mod read;
 pub mod store;
+pub mod table;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::chunk::cut::Cutter;
 use crate::chunk::cut::Sizes;
 use crate::id::Digest;
 use crate::id::Epoch;
+use crate::id::JobId;
 use crate::id::SnapshotId;
 use crate::observe::Event;
 use crate::observe::Observer;
@@ -32,14 +35,14 @@ use crate::task::backup::caches::Caches;
 use crate::task::backup::carry::carry;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::LastFiles;
-use crate::task::backup::known::Journal;
+use crate::task::backup::journal::Journal;
+use crate::task::backup::journal::StoredPack;
 use crate::task::backup::known::Known;
-use crate::task::backup::known::LastRun;
-use crate::task::backup::known::StoredPack;
 use crate::task::backup::read::Listing;
 use crate::task::backup::read::Walker;
 use crate::task::backup::store::BLOCKS_WAITING;
 use crate::task::backup::store::Packing;
+use crate::task::backup::table::LastRun;
 use crate::task::error::Error;
 use crate::tree::entry::Owner;
 use crate::tree::filter::Filter;
@@ -360,9 +363,9 @@ fn load_sources(input: &Input) -> Result<Vec<Source>, Error> {
 }
 
 /// The same paths and profile on the same device are the same job.
-fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options<'_>) -> [u8; 16] {
+fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options<'_>) -> JobId {
     if options.sealing.is_some() {
-        return vault.namer().local_hash(b"job", b"sealed file");
+        return JobId(vault.namer().local_hash(b"job", b"sealed file"));
     }
     let mut paths: Vec<&[u8]> = sources.iter().map(|source| source.path().as_bytes()).collect();
     let stream = input.stream.as_ref();
@@ -370,7 +373,7 @@ fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options
     paths.extend(stream.and_then(Stream::origin).map(str::as_bytes));
     paths.sort_unstable();
     let text = [paths.join(&0), options.profile.as_bytes().to_vec()].join(&b"\0\0"[..]);
-    vault.namer().local_hash(b"job", &text)
+    JobId(vault.namer().local_hash(b"job", &text))
 }
 
 fn packing(options: &Options<'_>) -> Packing {
@@ -382,7 +385,7 @@ fn packing(options: &Options<'_>) -> Packing {
 fn run(
     vault: &DeviceVault,
     input: &mut Input,
-    job: &[u8; 16],
+    job: &JobId,
     options: &Options<'_>,
     cutter: &Cutter,
     known: &mut Known,
@@ -437,7 +440,7 @@ fn body(
     listing: &Listing,
     indexes: Vec<IndexRef>,
     known: &Known,
-    job: [u8; 16],
+    job: JobId,
     sources: &[Source],
     input: &Input,
     options: &Options<'_>,

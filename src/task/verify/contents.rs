@@ -14,6 +14,7 @@ use crate::crypto::random;
 use crate::id::ChunkId;
 use crate::id::DeviceId;
 use crate::id::Digest;
+use crate::id::JobId;
 use crate::id::ObjectName;
 use crate::observe::Event;
 use crate::observe::Observer;
@@ -263,7 +264,7 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
         wanted.filter(|(history, one)| !log.is_forgotten(history.device(), one.header.seq)).collect();
     run.observer.event(&Event::Phase(Phase::Reading));
     run.observer.event(&Event::Total { items: wanted.len() as u64, bytes: 0 });
-    let mut jobs: BTreeMap<(DeviceId, [u8; 16]), Vec<Wanted<'_>>> = BTreeMap::new();
+    let mut jobs: BTreeMap<(DeviceId, JobId), Vec<Wanted<'_>>> = BTreeMap::new();
     for (history, snapshot) in wanted {
         run.stop_if_asked()?;
         match vault.body(history, snapshot) {
