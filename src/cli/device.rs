@@ -17,11 +17,13 @@ use crate::cli::open::wait_for_others;
 use crate::cli::powers::Powers;
 use crate::cli::render;
 use crate::cli::slot::finish;
+use crate::cli::snapshots;
 use crate::cli::status::count;
 use crate::cli::status::in_words;
 use crate::cli::terminal;
 use crate::id::DeviceId;
 use crate::store::state::StateDir;
+use crate::task::browse::Broken;
 use crate::task::reseed;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -34,6 +36,7 @@ use crate::vault::join::Request;
 use crate::vault::join::RequestCode;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
+use crate::vault::witness::Whole;
 
 /// Takes machines into the vault, lists them and shuts them out.
 #[derive(Args)]
@@ -316,15 +319,20 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for (device, known) in vault.log().devices() {
         let name = vault.device_name(*device);
-        let history = match vault.locked().history(*device) {
-            Ok(history) => history,
-            Err(error) => {
-                let name = name.map_or_else(String::new, |name| format!(" ({})", one_line(name)));
-                context.warn(&format!("device {}{name}: {error}", device.short()));
-                exit = Failure::from(error).exit;
-                continue;
+        let (history, from, error) = match vault.locked().whole_history(*device) {
+            Ok(Whole { history, hindrance, .. }) => {
+                let from = history.head().map_or(0, |head| head.seq) + 1;
+                (Some(history), from, hindrance)
             }
+            Err(error) => (None, 1, Some(error)),
         };
+        let problem = error.as_ref().map(ToString::to_string);
+        if let Some(error) = error {
+            let broken = Broken { device: *device, from, error };
+            snapshots::warn_of_chain(context, &vault, &broken);
+            exit = Failure::from(broken.error).exit;
+        }
+        let Some(history) = history else { continue };
         let newest = history.snapshots().last();
         let receipt = newest.map(|snapshot| {
             let head = Head { device: *device, seq: snapshot.header.seq, digest: snapshot.digest };
@@ -344,6 +352,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
                 "epoch": newest.map(|snapshot| snapshot.header.epoch.0),
                 "receipt": receipt,
                 "ignored": history.ignored(),
+                "problem": problem,
             }))?;
             continue;
         }
@@ -517,11 +526,12 @@ pub fn last_that_counts(
         return Ok(None);
     }
     let Some(seq) = wanted else {
-        let history = vault.locked().history(device).map_err(|error| {
-            Failure::from(error).hint(
+        let history = vault.locked().history(device).map_err(|error| match error {
+            error @ Error::ForkedChain { .. } => Failure::from(error),
+            error => Failure::from(error).hint(
                 "its newest snapshots can't be read: `--last NUMBER` keeps those up to that place of its chain, \
                  `strongroom verify` tells which is the last whole one",
-            )
+            ),
         })?;
         return Ok(history.head());
     };

@@ -170,7 +170,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 const VERIFY_HINT: &str =
     "`strongroom verify --read-all` lists all that is damaged and every file that it touches";
-const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
+/// What to do about a history that isn't the one that was seen.
+pub const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
      keep this state as it is and compare with another copy of the vault and a receipt";
 
 const RIVALS_HINT: &str = "two owners' commands were cut off as they met: any command that takes an owner's key and \
@@ -186,6 +187,15 @@ impl From<&vault::error::Error> for Failure {
             Error::Store(error) => return error.into(),
             Error::Unindexed(index) => {
                 return Self { message: chain(error), ..Self::from(&**index) };
+            }
+            Error::ForkedChain { device, seq } => {
+                return Self::new(Exit::History, chain(error)).hint(format!(
+                    "two machines have the same state, such as a copied disk or virtual machine, or somebody put back \
+                     a copy: an owner's `strongroom device revoke {} --last {}` keeps what came before, then each \
+                     machine is enrolled anew",
+                    device.short(),
+                    seq.saturating_sub(1)
+                ));
             }
             Error::NoVault { .. } => (
                 Exit::NoVault,
@@ -485,6 +495,7 @@ mod tests {
             (Error::OtherVault { expected: fingerprint, found: fingerprint }, Exit::History),
             (Error::RolledBack { what: String::new() }, Exit::History),
             (Error::Forked { what: String::new() }, Exit::History),
+            (Error::ForkedChain { device, seq: 4 }, Exit::History),
             (Error::Rivals { seq: 4 }, Exit::History),
             (Error::HistoryMissing { what: String::new() }, Exit::History),
             (Error::WrongKey, Exit::WrongKey),

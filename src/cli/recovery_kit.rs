@@ -22,6 +22,7 @@ use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
+use crate::vault::witness::Whole;
 
 /// Writes one page to print: which vault, how to know it again, the recovery code or the cards, and the steps.
 ///
@@ -93,8 +94,13 @@ fn newest(context: &Context, locked: &LockedVault) -> Option<(Receipt, u64)> {
     let mut newest: Option<(Receipt, u64)> = None;
     let log = locked.log();
     for device in log.devices().keys() {
-        let history = match locked.history(*device) {
-            Ok(history) => history,
+        let history = match locked.whole_history(*device) {
+            Ok(Whole { history, hindrance, .. }) => {
+                if let Some(error) = hindrance {
+                    context.warn(&format!("device {}: {error}", device.short()));
+                }
+                history
+            }
             Err(error) => {
                 context.warn(&format!("device {}: {error}", device.short()));
                 continue;

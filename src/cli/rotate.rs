@@ -199,6 +199,9 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
                 context.warn(&problem.to_string());
             }
             let first = problems.into_iter().next().map(Failure::from);
+            if let Some(history) = first.as_ref().filter(|first| first.exit == Exit::History) {
+                return Err(history.clone());
+            }
             let failure = Failure::new(
                 first.map_or(Exit::Failed, |first| first.exit),
                 format!("{} can't be sealed anew, so the older keys are still needed", amount(left)),

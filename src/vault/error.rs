@@ -71,6 +71,13 @@ pub enum Error {
         /// What differs, lower case.
         what: String,
     },
+    /// Two headers of a device stand at one place of its chain: two machines have its state, or had.
+    ForkedChain {
+        /// Which device.
+        device: DeviceId,
+        /// The place.
+        seq: u64,
+    },
     /// Two records stand at the last place of the vault's log: two owners' commands were cut off as they met.
     Rivals {
         /// The place.
@@ -212,6 +219,11 @@ impl fmt::Display for Error {
             }
             Self::RolledBack { what } => write!(f, "the vault was rolled back: {what}"),
             Self::Forked { what } => write!(f, "the vault's history was forked: {what}"),
+            Self::ForkedChain { device, seq } => write!(
+                f,
+                "the vault's history was forked: device {} has two snapshots at place {seq}",
+                device.short()
+            ),
             Self::Rivals { seq } => {
                 write!(
                     f,

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::bench::Bench;
 use crate::bench::Run;
 use crate::bench::set_mode;
+use crate::incident;
 
 /// With a vault, and a reader called anna whose key file is `anna.key`.
 fn with_reader() -> Bench {
@@ -728,4 +729,54 @@ fn whose_secret_changes_is_said_before_a_new_one_is_asked_for() {
     let (_, exit) = terminal.ends();
     assert!(exit != 0);
     bench.keyed(&["slot", "test"]).ends(0);
+}
+
+#[test]
+fn where_two_machines_have_one_state_what_came_before_is_there_and_the_cure_is_named() {
+    let bench = Bench::with_snapshots();
+    let listed = bench.keyed(&["snapshots", "--json"]).ends(0).json();
+    let first = listed[0]["short_id"].as_str().unwrap().to_owned();
+    let device = listed[0]["device"].as_str().unwrap().to_owned();
+    incident::fork(&bench);
+    let cure = "two machines have the same state, such as a copied disk or virtual machine, or somebody put back a \
+                copy: an owner's `strongroom device revoke ID --last 2` keeps what came before, then each machine \
+                is enrolled anew";
+    let forked = "the vault's history was forked: device ID has two snapshots at place 3";
+    let warning = format!(
+        "warning: device ID (HOST): {forked}; none of its snapshots from number 3 on counts. What to do: {cure}\n"
+    );
+
+    let run = bench.keyed(&["snapshots"]).ends(21).complains(&warning);
+    assert!(run.out.ends_with("2 snapshots\n"), "{}", run.out);
+    let run = bench.keyed(&["restore", &first, "--target", "first"]).ends(0);
+    assert!(run.err.contains(&warning), "{}", run.err);
+    let run = bench.keyed(&["restore", "latest", "--target", "latest"]).ends(0);
+    let unawares = "warning: the newest snapshot that counts is taken; newer ones may stand where the history is forked\n";
+    assert!(run.err.contains(&warning) && run.err.contains(unawares), "{}", run.err);
+    let run = bench.keyed(&["restore", "ffffffff", "--target", "none"]).ends(21);
+    assert!(
+        run.err
+            .ends_with(&format!("error: there is no snapshot ID among those that count\n  hint: {cure}\n")),
+        "{}",
+        run.err
+    );
+    assert!(bench.keyed(&["find", "*", "--json"]).ends(21).out.contains("\"match\""));
+    bench.keyed(&["stats"]).ends(21);
+
+    let error = format!("error: {forked}\n  hint: {cure}\n");
+    bench.run(&["backup", "source"]).ends(21).complains(&error);
+    let run = bench.run(&["status"]).ends(21).complains(&error);
+    assert!(run.out.contains(": 2 snapshots, the newest of DATE TIME, "), "{}", run.out);
+    assert!(run.out.contains(", forked at number 3\n"), "{}", run.out);
+    bench.keyed(&["rotate"]).ends(0);
+    bench.keyed(&["reencrypt"]).ends(21).complains(&format!("warning: {forked}\n{error}"));
+    let run = bench.keyed(&["device", "list"]).ends(21).complains(&warning);
+    assert!(run.out.contains("HOST (this machine): snapshot 2 of DATE TIME, "), "{}", run.out);
+    let run = bench.keyed(&["verify"]).ends(21);
+    assert!(run.err.contains(cure), "{}", run.err);
+    bench.keyed(&["device", "revoke", &device]).ends(21).complains(&error);
+
+    bench.keyed(&["device", "revoke", &device[..8], "--last", "2"]).ends(0);
+    bench.keyed(&["snapshots"]).ends(0);
+    bench.keyed(&["verify"]).ends(0);
 }
