@@ -290,7 +290,7 @@ impl From<&vault::error::Error> for Failure {
                 "compare it with what the machine shows; `strongroom device approve` without a code lists all",
             ),
             Error::DeviceExists { .. } => (Exit::Refused, "`strongroom device list` shows it"),
-            Error::EpochChanged | Error::Contended => (Exit::Failed, "try again"),
+            Error::EpochChanged | Error::Renamed | Error::Contended => (Exit::Failed, "try again"),
             Error::Unfaithful(_) => {
                 (Exit::Failed, "nothing wrong was stored; if it happens again, test this machine's memory")
             }
@@ -521,6 +521,7 @@ mod tests {
             (Error::NoSuchRequest, Exit::Failed),
             (Error::DeviceExists { device }, Exit::Refused),
             (Error::EpochChanged, Exit::Failed),
+            (Error::Renamed, Exit::Failed),
             (Error::Contended, Exit::Failed),
         ]
     }

@@ -195,6 +195,8 @@ pub enum Error {
     },
     /// An owner started another epoch meanwhile.
     EpochChanged,
+    /// Another owner gave the machine that is to join another name meanwhile.
+    Renamed,
     /// What was just sealed doesn't open to what it was made of; nothing of it was stored.
     Unfaithful(pseal::Error),
     /// Writers kept taking the next place in the log.
@@ -284,6 +286,7 @@ impl fmt::Display for Error {
             Self::DeviceExists { device } => {
                 write!(f, "device {} is enrolled in this vault already", device.short())
             }
+            Self::Renamed => write!(f, "another owner gave the machine another name at the same moment"),
             Self::EpochChanged => write!(f, "an owner started another epoch at the same moment"),
             Self::Unfaithful(error) => {
                 write!(
