@@ -99,6 +99,7 @@ impl Failure {
         self.message = self
             .message
             .replace("of this vault", "of this file")
+            .replace("this vault's", "this file's")
             .replace("this vault opens", "this file opens");
         if self.exit == Exit::WrongKey && self.hint.as_deref().is_some_and(|hint| hint.contains("each vault"))
         {
@@ -232,6 +233,11 @@ impl From<&vault::error::Error> for Failure {
                 Exit::WrongKey,
                 "give one of those: --password-file, --password-command, --password-fd, --key-file, \
                  --recovery-code-file, --card-file or --identity",
+            ),
+            Error::OtherCards { .. } => (
+                Exit::WrongKey,
+                "they are another vault's, or were replaced by a new set: an owner's `strongroom slot list` shows which \
+                 ways in there are",
             ),
             Error::ExpensiveKdf { .. } => (
                 Exit::Refused,
@@ -500,6 +506,7 @@ mod tests {
             (Error::HistoryMissing { what: String::new() }, Exit::History),
             (Error::WrongKey, Exit::WrongKey),
             (Error::NoSlotForKey { kinds: vec!["key file"] }, Exit::WrongKey),
+            (Error::OtherCards { given: [1; 8], known: vec![[2; 8]] }, Exit::WrongKey),
             (Error::ExpensiveKdf { name: object(), asked: "8 GiB".to_owned() }, Exit::Refused),
             (Error::NotOwner, Exit::Refused),
             (Error::NotEnrolled { fingerprint }, Exit::Refused),

@@ -18,6 +18,7 @@ use crate::crypto::card::Card;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::vault::LockedVault;
+use crate::vault::acts::Deed;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
 use crate::vault::slot::Role;
@@ -75,7 +76,11 @@ fn key(context: &Context, locked: LockedVault, is_known: bool) -> Result<Key, Fa
         return Err(Failure::usage("a page is for a recovery code or for cards")
             .hint("make two pages, one with --recovery-code-file, one with --card-file"));
     }
-    let role = |way: Way| context.unlock_by(locked, is_known, &way).map(|vault| vault.slot().1);
+    let role = |way: Way| {
+        let vault = context.unlock_by(locked, is_known, &way)?;
+        context.record(&vault, "recovery-kit", Deed::Given(String::new()));
+        Ok::<_, Failure>(vault.slot().1)
+    };
     if let Some(file) = &given.recovery_code_file {
         let code = secrets::read_recovery_code(file)?;
         let written = text::encode_recovery_code(&code);

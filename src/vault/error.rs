@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
@@ -99,6 +101,13 @@ pub enum Error {
     NoSlotForKey {
         /// Words for the kinds of slots that exist.
         kinds: Vec<&'static str>,
+    },
+    /// The cards given are of a set that opens nothing here.
+    OtherCards {
+        /// Theirs.
+        given: [u8; 8],
+        /// The sets that open the vault.
+        known: Vec<[u8; 8]>,
     },
     /// A slot asks for a key derivation beyond the bounds.
     ExpensiveKdf {
@@ -245,6 +254,11 @@ impl fmt::Display for Error {
             }
             Self::ExpensiveKdf { name, asked } => {
                 write!(f, "object {name} asks for {asked} to try a passphrase, which is out of bounds")
+            }
+            Self::OtherCards { given, known } => {
+                let known: Vec<String> = known.iter().map(|set| HEXLOWER.encode(set)).collect();
+                let given = HEXLOWER.encode(given);
+                write!(f, "these cards are of set {given}; this vault's are of set {}", known.join(", "))
             }
             Self::Memory { kib } => write!(
                 f,
