@@ -176,7 +176,7 @@ fn findings(report: &Report) -> Vec<(&'static str, String)> {
         Problem::Vault(Error::Newer { .. }) => "newer",
         Problem::Vault(Error::HistoryMissing { .. }) => "history missing",
         Problem::Vault(Error::RolledBack { .. }) => "rolled back",
-        Problem::Vault(Error::Forked { .. } | Error::Rivals { .. }) => "forked",
+        Problem::Vault(Error::Forked { .. } | Error::ForkedChain { .. } | Error::Rivals { .. }) => "forked",
         Problem::Vault(_) => "another error",
         Problem::Copy { missing: true, .. } => "copy missing",
         Problem::Copy { missing: false, .. } => "copy damaged",

@@ -374,6 +374,55 @@ fn join(site: &Site, vault: &mut Vault, name: &str) -> (Site, Result<(), Error>)
     (other, added)
 }
 
+/// A machine's request to join.
+fn request(site: &Site) -> Request {
+    let keys = DeviceKeys::generate();
+    let code = Request::put(&site.fingerprint, &keys, &*site.store).unwrap();
+    let waiting = join::requests(&*site.store, &site.fingerprint).unwrap();
+    let found = waiting.into_iter().filter_map(|waiting| waiting.request.ok()).find(|(_, of)| *of == code);
+    found.unwrap().0
+}
+
+#[test]
+fn a_machine_that_two_owners_approve_at_once_has_the_name_that_the_one_who_took_it_in_gave_it() {
+    let (site, _) = in_memory();
+    let mut first = site.unlock();
+    add(&mut first, Role::Owner, &way(2), "second").unwrap();
+    let mut second = site.unlock_with(&way(2)).unwrap();
+    let asked = request(&site);
+    first.add_device(&asked, "alpha", now(), &|_| {}).unwrap();
+    let head = first.log().head();
+    // The second doesn't know of it when it begins.
+    let refused = second.add_device(&asked, "beta", now(), &|_| {});
+    assert!(matches!(refused, Err(Error::DeviceExists { device }) if device == asked.device));
+    assert_eq!(site.unlock().device_name(asked.device), Some("alpha"));
+    assert_eq!(site.unlock().log().head(), head, "a refused command changes nothing");
+
+    for round in 0..8_u64 {
+        let asked = request(&site);
+        let names = [format!("alpha {round}"), format!("beta {round}")];
+        let ways = [way(1), way(2)];
+        let added: Vec<bool> = std::thread::scope(|scope| {
+            let tries = [0, 1].map(|who: usize| {
+                let (site, asked, name, way) = (&site, &asked, &names[who], &ways[who]);
+                scope.spawn(move || {
+                    let pause = |lost: u32| {
+                        std::thread::sleep(std::time::Duration::from_millis(
+                            u64::from(lost) * (5 + who as u64 * 7),
+                        ));
+                    };
+                    site.unlock_with(way).unwrap().add_device(asked, name, now(), &pause).is_ok()
+                })
+            });
+            tries.map(|one| one.join().unwrap()).to_vec()
+        });
+        let winners: Vec<&String> =
+            names.iter().zip(&added).filter(|(_, added)| **added).map(|(name, _)| name).collect();
+        assert_eq!(winners.len(), 1, "round {round}: {added:?}");
+        assert_eq!(site.unlock().device_name(asked.device), Some(winners[0].as_str()), "round {round}");
+    }
+}
+
 #[test]
 fn a_device_that_joins_adds_snapshots_and_its_name_is_the_owners_alone() {
     let (site, store) = in_memory();

@@ -183,7 +183,7 @@ fn words(report: &Report) -> Vec<&'static str> {
         Problem::Vault(Error::Damaged { .. }) => "damaged",
         Problem::Vault(Error::HistoryMissing { .. }) => "history missing",
         Problem::Vault(Error::RolledBack { .. }) => "rolled back",
-        Problem::Vault(Error::Forked { .. }) => "forked",
+        Problem::Vault(Error::Forked { .. } | Error::ForkedChain { .. }) => "forked",
         Problem::Vault(_) => "another error",
         Problem::Copy { .. } => "copy",
         Problem::Tree { .. } => "tree",
@@ -389,7 +389,7 @@ fn a_cloned_writer_that_the_storage_kept_apart_is_a_fork_to_everyone() {
     }
     assert_eq!(case.four_views(&receipt), [["forked"]; 4].map(Vec::from));
     for site in [&case.writer, &clone] {
-        assert!(matches!(site.device(), Err(Error::Forked { .. })));
+        assert!(matches!(site.device(), Err(Error::ForkedChain { .. })));
     }
     // The other device's chain is still looked at: damage of its pack is found too.
     let devices = second.machine.device(&second.fingerprint).unwrap().unwrap();

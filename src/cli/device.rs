@@ -17,11 +17,13 @@ use crate::cli::open::wait_for_others;
 use crate::cli::powers::Powers;
 use crate::cli::render;
 use crate::cli::slot::finish;
+use crate::cli::snapshots;
 use crate::cli::status::count;
 use crate::cli::status::in_words;
 use crate::cli::terminal;
 use crate::id::DeviceId;
 use crate::store::state::StateDir;
+use crate::task::browse::Broken;
 use crate::task::reseed;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -34,6 +36,7 @@ use crate::vault::join::Request;
 use crate::vault::join::RequestCode;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
+use crate::vault::witness::Whole;
 
 /// Takes machines into the vault, lists them and shuts them out.
 #[derive(Args)]
@@ -201,12 +204,16 @@ fn request(context: &Context, args: &RequestArgs) -> Result<Exit, Failure> {
 }
 
 fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("device approve", args.code.as_deref().unwrap_or_default())?;
+    let about = args.code.as_deref().unwrap_or_default();
+    context.as_owner("device approve", about, |vault| approve_in(context, args, vault))
+}
+
+fn approve_in(context: &Context, args: &ApproveArgs, vault: &mut Vault) -> Result<Exit, Failure> {
     let waiting = join::requests(vault.store(), &vault.log().fingerprint())?;
     let text = match &args.code {
         Some(text) => text.clone(),
         None => {
-            show_requests(context, &vault, &waiting)?;
+            show_requests(context, vault, &waiting)?;
             if waiting.is_empty() {
                 return Ok(Exit::Done);
             }
@@ -223,7 +230,7 @@ fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
         Ok((request, of)) if *of == code => Some((request, &each.name)),
         _ => None,
     });
-    let (request, object) = found.ok_or(Error::NoSuchRequest)?;
+    let (request, object) = found.ok_or_else(|| no_such_request(&waiting))?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None if terminal::is_there() => terminal::ask_line("What is the machine called? ")?,
@@ -233,13 +240,28 @@ fn approve(context: &Context, args: &ApproveArgs) -> Result<Exit, Failure> {
     vault.add_device(request, &name, context.now, &wait_for_others)?;
     // It has done its work; left behind it would be no more than a line in a list.
     let _ = withdraw(vault.store(), object);
-    finish(context, &vault);
+    finish(context, vault);
     joined(
         context,
         request.device,
         &name,
+        None,
         "It finds its keys in the vault at its next `strongroom backup PATH`.",
     )
+}
+
+/// Why no request has a code. One that is damaged may be the one that is meant.
+fn no_such_request(waiting: &[join::Waiting]) -> Failure {
+    let damaged = waiting.iter().filter_map(|each| each.request.as_ref().err()).map(Failure::from);
+    match damaged.into_iter().find(|failure| failure.exit == Exit::Damaged) {
+        None => Error::NoSuchRequest.into(),
+        Some(Failure { message, .. }) => {
+            let what = format!("no request that can be read has that code, and one can't be: {message}");
+            Failure::new(Exit::Damaged, what).hint(
+                "run `strongroom device request` on that machine once more: it puts its request there anew",
+            )
+        }
+    }
 }
 
 fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) -> Result<(), Failure> {
@@ -269,7 +291,10 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     check_label(&name)?;
-    let mut vault = context.unlock_owner("device add", &name)?;
+    context.as_owner("device add", &name, |vault| add_to(context, &name, vault))
+}
+
+fn add_to(context: &Context, name: &str, vault: &mut Vault) -> Result<Exit, Failure> {
     let keys = own_keys(context, vault.locked())?;
     let fingerprint = vault.log().fingerprint();
     let request = Request::new(fingerprint.vault_id(), &keys);
@@ -278,30 +303,40 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
         Ok(_) => Powers::tried(&keys, &fingerprint, vault.store()),
         Err(_) => Powers::over(vault.store()),
     };
-    vault.add_device(&request, &name, context.now, &wait_for_others)?;
+    vault.add_device(&request, name, context.now, &wait_for_others)?;
     for waiting in join::requests(vault.store(), &fingerprint)? {
         if matches!(&waiting.request, Ok((of, _)) if of.device == keys.device) {
             let _ = withdraw(vault.store(), &waiting.name);
         }
     }
-    finish(context, &vault);
+    finish(context, vault);
     powers.tell(context);
     context.machine()?.remember(&vault.store().place(), &fingerprint)?;
     joined(
         context,
         keys.device,
-        &name,
+        name,
+        Some(powers),
         "This machine can now add snapshots, and can't read them: strongroom backup PATH",
     )
 }
 
-fn joined(context: &Context, device: DeviceId, name: &str, what: &str) -> Result<Exit, Failure> {
+/// Says that a machine is in; `powers` are what it can do to the storage, if it is this one.
+fn joined(
+    context: &Context,
+    device: DeviceId,
+    name: &str,
+    powers: Option<Powers>,
+    what: &str,
+) -> Result<Exit, Failure> {
     if context.output.json {
         context.json(&json!({
             "message_type": "device_added",
             "schema": 1,
             "device": device.to_string(),
             "name": name,
+            "can_remove": powers.map(|powers| powers.all().remove),
+            "can_overwrite": powers.map(|powers| powers.all().overwrite),
         }))?;
     } else {
         context.line(&format!("device  {} ({})", one_line(name), device.short()))?;
@@ -316,15 +351,20 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for (device, known) in vault.log().devices() {
         let name = vault.device_name(*device);
-        let history = match vault.locked().history(*device) {
-            Ok(history) => history,
-            Err(error) => {
-                let name = name.map_or_else(String::new, |name| format!(" ({})", one_line(name)));
-                context.warn(&format!("device {}{name}: {error}", device.short()));
-                exit = Failure::from(error).exit;
-                continue;
+        let (history, from, error) = match vault.locked().whole_history(*device) {
+            Ok(Whole { history, hindrance, .. }) => {
+                let from = history.head().map_or(0, |head| head.seq) + 1;
+                (Some(history), from, hindrance)
             }
+            Err(error) => (None, 1, Some(error)),
         };
+        let problem = error.as_ref().map(ToString::to_string);
+        if let Some(error) = error {
+            let broken = Broken { device: *device, from, error };
+            snapshots::warn_of_chain(context, &vault, &broken);
+            exit = Failure::from(broken.error).exit;
+        }
+        let Some(history) = history else { continue };
         let newest = history.snapshots().last();
         let receipt = newest.map(|snapshot| {
             let head = Head { device: *device, seq: snapshot.header.seq, digest: snapshot.digest };
@@ -344,6 +384,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
                 "epoch": newest.map(|snapshot| snapshot.header.epoch.0),
                 "receipt": receipt,
                 "ignored": history.ignored(),
+                "problem": problem,
             }))?;
             continue;
         }
@@ -439,11 +480,14 @@ fn ambiguous(several: &[&Known], wanted: &str) -> Failure {
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("device revoke", &args.device)?;
-    let (device, name) = find(&vault, &args.device)?;
-    let last = last_that_counts(&vault, device, args.last)?;
+    context.as_owner("device revoke", &args.device, |vault| revoke_in(context, args, vault))
+}
+
+fn revoke_in(context: &Context, args: &RevokeArgs, vault: &mut Vault) -> Result<Exit, Failure> {
+    let (device, name) = find(vault, &args.device)?;
+    let last = last_that_counts(vault, device, args.last)?;
     vault.revoke_device(device, last, context.now, &wait_for_others)?;
-    finish(context, &vault);
+    finish(context, vault);
     let name = if name.is_empty() { device.short() } else { one_line(&name) };
     if context.output.json {
         context.json(&json!({
@@ -469,12 +513,15 @@ fn revoke(context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
 }
 
 fn reseed(context: &Context, args: &ReseedArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("device reseed", &args.device)?;
-    let (device, name) = find(&vault, &args.device)?;
+    context.as_owner("device reseed", &args.device, |vault| reseed_in(context, args, vault))
+}
+
+fn reseed_in(context: &Context, args: &ReseedArgs, vault: &mut Vault) -> Result<Exit, Failure> {
+    let (device, name) = find(vault, &args.device)?;
     let bars = context.watched_bars();
-    let done = reseed::reseed(&mut vault, device, context.now, &wait_for_others, &bars)?;
+    let done = reseed::reseed(vault, device, context.now, &wait_for_others, &bars)?;
     drop(bars);
-    finish(context, &vault);
+    finish(context, vault);
     if context.output.json {
         context.json(&json!({
             "message_type": "device_reseeded",
@@ -517,11 +564,12 @@ pub fn last_that_counts(
         return Ok(None);
     }
     let Some(seq) = wanted else {
-        let history = vault.locked().history(device).map_err(|error| {
-            Failure::from(error).hint(
+        let history = vault.locked().history(device).map_err(|error| match error {
+            error @ Error::ForkedChain { .. } => Failure::from(error),
+            error => Failure::from(error).hint(
                 "its newest snapshots can't be read: `--last NUMBER` keeps those up to that place of its chain, \
                  `strongroom verify` tells which is the last whole one",
-            )
+            ),
         })?;
         return Ok(history.head());
     };

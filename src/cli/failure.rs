@@ -100,6 +100,7 @@ impl Failure {
         self.message = self
             .message
             .replace("of this vault", "of this file")
+            .replace("this vault's", "this file's")
             .replace("this vault opens", "this file opens");
         if self.exit == Exit::WrongKey && self.hint.as_deref().is_some_and(|hint| hint.contains("each vault"))
         {
@@ -171,7 +172,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 const VERIFY_HINT: &str =
     "`strongroom verify --read-all` lists all that is damaged and every file that it touches";
-const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
+/// What to do about a history that isn't the one that was seen.
+pub const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
      keep this state as it is and compare with another copy of the vault and a receipt";
 
 const RIVALS_HINT: &str = "two owners' commands were cut off as they met: any command that takes an owner's key and \
@@ -187,6 +189,15 @@ impl From<&vault::error::Error> for Failure {
             Error::Store(error) => return error.into(),
             Error::Unindexed(index) => {
                 return Self { message: chain(error), ..Self::from(&**index) };
+            }
+            Error::ForkedChain { device, seq } => {
+                return Self::new(Exit::History, chain(error)).hint(format!(
+                    "two machines have the same state, such as a copied disk or virtual machine, or somebody put back \
+                     a copy: an owner's `strongroom device revoke {} --last {}` keeps what came before, then each \
+                     machine is enrolled anew",
+                    device.short(),
+                    seq.saturating_sub(1)
+                ));
             }
             Error::NoVault { .. } => (
                 Exit::NoVault,
@@ -223,6 +234,11 @@ impl From<&vault::error::Error> for Failure {
                 Exit::WrongKey,
                 "give one of those: --password-file, --password-command, --password-fd, --key-file, \
                  --recovery-code-file, --card-file or --identity",
+            ),
+            Error::OtherCards { .. } => (
+                Exit::WrongKey,
+                "they are another vault's, or were replaced by a new set: an owner's `strongroom slot list` shows which \
+                 ways in there are",
             ),
             Error::ExpensiveKdf { .. } => (
                 Exit::Refused,
@@ -281,7 +297,7 @@ impl From<&vault::error::Error> for Failure {
                 "compare it with what the machine shows; `strongroom device approve` without a code lists all",
             ),
             Error::DeviceExists { .. } => (Exit::Refused, "`strongroom device list` shows it"),
-            Error::EpochChanged | Error::Contended => (Exit::Failed, "try again"),
+            Error::EpochChanged | Error::Renamed | Error::Contended => (Exit::Failed, "try again"),
             Error::Unfaithful(_) => {
                 (Exit::Failed, "nothing wrong was stored; if it happens again, test this machine's memory")
             }
@@ -490,10 +506,12 @@ mod tests {
             (Error::OtherVault { expected: fingerprint, found: fingerprint }, Exit::History),
             (Error::RolledBack { what: String::new() }, Exit::History),
             (Error::Forked { what: String::new() }, Exit::History),
+            (Error::ForkedChain { device, seq: 4 }, Exit::History),
             (Error::Rivals { seq: 4 }, Exit::History),
             (Error::HistoryMissing { what: String::new() }, Exit::History),
             (Error::WrongKey, Exit::WrongKey),
             (Error::NoSlotForKey { kinds: vec!["key file"] }, Exit::WrongKey),
+            (Error::OtherCards { given: [1; 8], known: vec![[2; 8]] }, Exit::WrongKey),
             (Error::ExpensiveKdf { name: object(), asked: "8 GiB".to_owned() }, Exit::Refused),
             (Error::NotOwner, Exit::Refused),
             (Error::NotEnrolled { fingerprint }, Exit::Refused),
@@ -515,6 +533,7 @@ mod tests {
             (Error::NoSuchRequest, Exit::Failed),
             (Error::DeviceExists { device }, Exit::Refused),
             (Error::EpochChanged, Exit::Failed),
+            (Error::Renamed, Exit::Failed),
             (Error::Contended, Exit::Failed),
         ]
     }

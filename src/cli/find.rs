@@ -106,17 +106,16 @@ pub fn run(context: &Context, args: &FindArgs) -> Result<Exit, Failure> {
     let parts = args.snapshot.iter().cloned().map(Part::parse).collect::<Result<Vec<_>, _>>()?;
     let filters = args.filters.filters()?;
     let vault = context.unlock("find", &asked(args))?;
-    let (listing, is_whole) = snapshots::listing(context, &vault);
+    let (listing, mut exit) = snapshots::listing(context, &vault);
     let mut places: Vec<(&Listed<'_>, TreePath)> = Vec::new();
     for part in &parts {
-        places.push((browse::choose(&listing.snapshots, &part.which, &filters)?, part.path.clone()));
+        places.push((snapshots::meant(&listing, &part.which, &filters)?, part.path.clone()));
     }
     if parts.is_empty() {
         listing.read_bodies();
         let all = listing.snapshots.iter().rev().filter(|listed| !listed.forgotten && filters.pass(listed));
         places.extend(all.map(|listed| (listed, TreePath::root())));
     }
-    let mut exit = if is_whole { Exit::Done } else { Exit::Damaged };
     let mut lines = context.lines();
     let (mut found, mut failed) = (0_usize, None);
     for (listed, from) in places {

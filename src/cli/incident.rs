@@ -90,35 +90,37 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
         secrets::check_absent(file)?;
     }
     let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
-    let mut vault = if args.yes {
-        context.unlock_owner("incident", &format!("{about} --yes"))?
-    } else {
-        context.unlock("incident", about)?
-    };
-    let mut exposure = expose(context, &vault, args)?;
-    if !args.yes {
-        publish(context, &vault, args, &exposure)?;
-        return Ok(Exit::Done);
+    if args.yes {
+        return context.as_owner("incident", &format!("{about} --yes"), |vault| act(context, args, vault));
     }
+    let vault = context.unlock("incident", about)?;
+    let exposure = expose(context, &vault, args)?;
+    publish(context, &vault, args, &exposure)?;
+    Ok(Exit::Done)
+}
+
+/// Shuts out what was stolen, makes new keys and seals everything anew.
+fn act(context: &Context, args: &IncidentArgs, vault: &mut Vault) -> Result<Exit, Failure> {
+    let mut exposure = expose(context, vault, args)?;
     refuse_to_guess(&exposure, args.last)?;
     let shut_out = {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
-        exposure.shut_out(&mut vault, &wait_for_others)
+        exposure.shut_out(vault, &wait_for_others)
     };
     let epoch = match shut_out {
         Ok(epoch) => epoch,
-        Err(halted) => return Err(half_done(context, &vault, args, exposure, halted)),
+        Err(halted) => return Err(half_done(context, vault, args, exposure, halted)),
     };
     // However this ends, the report is written: the first half is done.
-    finish(context, &vault);
-    let sealed = rotate::seal_anew(context, &mut vault, args.budget);
+    finish(context, vault);
+    let sealed = rotate::seal_anew(context, vault, args.budget);
     let resealed = match &sealed {
         Ok(summary) => resealed(summary),
         Err(failure) => Resealed::Stopped(failure.message.clone()),
     };
     exposure.done = Some(Done { epoch, resealed });
-    let published = publish(context, &vault, args, &exposure);
-    let exit = rotate::tell(context, &vault, sealed?)?;
+    let published = publish(context, vault, args, &exposure);
+    let exit = rotate::tell(context, vault, sealed?)?;
     published.map(|()| exit)
 }
 

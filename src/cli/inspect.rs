@@ -25,6 +25,7 @@ use crate::vault::fetch::SECOND;
 use crate::vault::name::Place;
 use crate::vault::slot::Lock;
 use crate::vault::slot::SlotTable;
+use crate::vault::witness::Whole;
 
 /// The version of the format that this program reads and writes.
 const FORMAT_VERSION: u32 = 1;
@@ -112,14 +113,15 @@ fn inspect(context: &Context, locked: &LockedVault) -> Result<Inspection, Failur
         .devices()
         .iter()
         .map(|(device, known)| {
-            let history = locked.history(*device);
+            let whole = locked.whole_history(*device);
             let stored = stored.get(device).copied().unwrap_or_default();
             let (is_revoked, added) = (known.revoked.is_some(), known.added);
-            let (broken, snapshots, newest) = match &history {
+            let (broken, snapshots, newest) = match &whole {
                 Err(error) => (Some(error.to_string()), 0, None),
-                Ok(history) => {
+                Ok(Whole { history, hindrance, .. }) => {
+                    let broken = hindrance.as_ref().map(ToString::to_string);
                     let snapshots = history.snapshots();
-                    (None, snapshots.len() as u64, snapshots.last().map(|newest| newest.header.time))
+                    (broken, snapshots.len() as u64, snapshots.last().map(|newest| newest.header.time))
                 }
             };
             DeviceState { device: *device, is_revoked, added, broken, snapshots, newest, stored }

@@ -11,10 +11,12 @@ use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::open::Context;
+use crate::cli::open::ENDED;
 use crate::cli::render;
 use crate::id::SlotId;
 use crate::tree::path::printable;
 use crate::vault::Vault;
+use crate::vault::acts::Act;
 use crate::vault::acts::Deed;
 use crate::vault::acts::Done;
 use crate::vault::error::Error;
@@ -77,22 +79,24 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Failure> {
         }
     };
     let is_wanted =
-        |done: &&Done| done.time >= since && slots.as_ref().is_none_or(|slots| slots.contains(&done.slot));
-    let chosen: Vec<&Done> = acts.done.iter().filter(is_wanted).collect();
+        |done: &Done| done.time >= since && slots.as_ref().is_none_or(|slots| slots.contains(&done.slot));
+    let chosen: Vec<(&Done, Option<u8>)> =
+        with_ends(&acts.done).into_iter().filter(|(done, _)| is_wanted(done)).collect();
     if context.output.json {
-        for done in &chosen {
-            context.json(&as_json(&vault, done))?;
+        for (done, ended_with) in &chosen {
+            context.json(&as_json(&vault, done, *ended_with))?;
         }
     } else if chosen.is_empty() {
         context.note("no entry fits");
     } else {
         let mut table = render::Table::new(&["Time", "Slot", "Role", "Host", "What"]);
-        for done in &chosen {
+        for (done, ended_with) in &chosen {
             let host = printable(done.act.host.as_bytes());
             let role = role(&vault, done.slot);
             let refused = if is_refused(role, &done.act.command) { " (refused)" } else { "" };
             let retired = if done.is_by_retired_key { " (signed by a key that was retired)" } else { "" };
-            let what = format!("{}{refused}{retired}", words(done));
+            let ended = ended_with.map_or_else(String::new, |code| format!(" (ended with exit code {code})"));
+            let what = format!("{}{refused}{ended}{retired}", words(done));
             let role = role.map_or("", Role::word).to_owned();
             table.row(vec![render::local_time(done.time), label(&vault, done.slot), role, host, what]);
         }
@@ -133,10 +137,44 @@ fn role(vault: &Vault, slot: SlotId) -> Option<Role> {
     vault.slots().slots.iter().find(|each| each.id == slot).map(|each| each.role)
 }
 
-/// Whether a command was refused for the role of its slot. What else became of a command isn't known: an entry
-/// is put before the command is begun.
+/// Whether a command was refused for the role of its slot. An owner's command that fails says so itself, unless
+/// it is killed: an entry is put before the command is begun.
 fn is_refused(role: Option<Role>, command: &str) -> bool {
     role == Some(Role::Reader) && OWNERS_COMMANDS.contains(&command)
+}
+
+/// All acts, each with the exit code that a later entry of its slot says it ended with. That entry is told as a
+/// part of it; one that names nothing that is there stands for itself.
+fn with_ends(done: &[Done]) -> Vec<(&Done, Option<u8>)> {
+    let mut all: Vec<(&Done, Option<u8>)> = Vec::with_capacity(done.len());
+    for each in done {
+        let begun = end_of(each).and_then(|(code, what)| {
+            let is_it = |(before, ended): &&mut (&Done, Option<u8>)| {
+                ended.is_none()
+                    && (before.slot, &before.act.host) == (each.slot, &each.act.host)
+                    && given(&before.act).as_deref() == Some(what)
+            };
+            all.iter_mut().rev().find(is_it).map(|found| (found, code))
+        });
+        match begun {
+            Some((found, code)) => found.1 = Some(code),
+            None => all.push((each, None)),
+        }
+    }
+    all
+}
+
+/// The exit code and the command of an entry that says how a command failed.
+fn end_of(done: &Done) -> Option<(u8, &str)> {
+    let Deed::Given(about) = &done.act.deed else { return None };
+    let (code, what) = about.split_once(' ')?;
+    Some((code.parse().ok()?, what)).filter(|_| done.act.command == ENDED)
+}
+
+/// A command and what it was given, as the entry of its end repeats it.
+fn given(act: &Act) -> Option<String> {
+    let Deed::Given(about) = &act.deed else { return None };
+    Some(format!("{} {about}", act.command).trim_end().to_owned())
 }
 
 /// What was done, safe to print.
@@ -154,7 +192,7 @@ fn words(done: &Done) -> String {
     }
 }
 
-fn as_json(vault: &Vault, done: &Done) -> serde_json::Value {
+fn as_json(vault: &Vault, done: &Done, ended_with: Option<u8>) -> serde_json::Value {
     let mut message = json!({
         "message_type": "act",
         "schema": 1,
@@ -163,6 +201,7 @@ fn as_json(vault: &Vault, done: &Done) -> serde_json::Value {
         "label": vault.slot_label(done.slot),
         "role": role(vault, done.slot).map(Role::word),
         "refused": is_refused(role(vault, done.slot), &done.act.command),
+        "ended_with": ended_with,
         "seq": done.seq,
         "hostname": done.act.host,
         "command": done.act.command,

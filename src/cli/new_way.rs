@@ -299,6 +299,25 @@ impl NewWay {
         Ok(Locked { role, keys, lock })
     }
 
+    /// Refuses a key that is a way in already: who takes one of its slots away would think that its holder is
+    /// shut out. A passphrase isn't tried on other people's slots.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] naming the slot that it opens; as [`Vault::slot_of`].
+    pub fn check_new(&self, vault: &Vault) -> Result<(), Failure> {
+        let slots = &vault.admin()?.slots;
+        let (opens, what) = match &self.new {
+            New::Recipient(key) => {
+                (slots.iter().find(|slot| slot.kem_key == *key).map(|slot| slot.id), "this recipient's key")
+            }
+            New::Locked(way) => (vault.slot_of(way)?, "this key"),
+        };
+        let Some(slot) = opens else { return Ok(()) };
+        let label = vault.slot_label(slot).map_or_else(|| slot.short(), |label| printable(label.as_bytes()));
+        Err(Failure::new(Exit::Refused, format!("{what} opens slot {label} already"))
+            .hint("nothing was changed; give another key, as whoever holds this one would keep it when one slot goes"))
+    }
+
     /// Says with an error that ended the change what becomes of what was made for it.
     #[must_use]
     pub fn unused(ways: &[&Self], error: Error, what_opens: &str) -> Failure {

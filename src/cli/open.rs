@@ -47,6 +47,9 @@ use crate::vault::slot;
 use crate::vault::slot::Lock;
 use crate::vault::slot::Way;
 
+/// The command of an entry that says how the one that it names after its exit code failed.
+pub const ENDED: &str = "ended";
+
 /// What every command has at hand: the flags that all share, the clock and the environment.
 pub struct Context {
     /// Which vault.
@@ -272,6 +275,29 @@ impl Context {
         vault.admin()?;
         self.renew_lock(&mut vault, &way);
         Ok(vault)
+    }
+
+    /// Opens the vault as [`Context::unlock_owner`] does, and lets `act` change it. If that fails, the person's log
+    /// has a second entry that says so: the first one says what was begun.
+    ///
+    /// # Errors
+    /// As [`Context::unlock_owner`]; what `act` says.
+    pub fn as_owner<T>(
+        &self,
+        command: &str,
+        about: &str,
+        act: impl FnOnce(&mut Vault) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut vault = self.unlock_owner(command, about)?;
+        let done = act(&mut vault);
+        if let Err(failure) = &done
+            && !failure.is_silent
+            && !vault.store().is_sealed_file()
+        {
+            let given = format!("{} {command} {about}", failure.exit.code());
+            self.record(&vault, ENDED, Deed::Given(given.trim_end().to_owned()));
+        }
+        done
     }
 
     /// The same for a command that changes the slots of a sealed file: what is returned is a draft of the file

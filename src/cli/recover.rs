@@ -324,6 +324,7 @@ fn let_in(context: &Context, vault: &mut Vault, args: &RecoverArgs) -> Result<Ma
 
     let fingerprint = vault.log().fingerprint();
     let (person, code) = args.new.make_with_code(context, &vault.store().place(), &fingerprint)?;
+    person.check_new(vault)?;
     let spinner = context.bars().spinner("making keys");
     let (slot, code_slot) =
         (person.slot(&fingerprint, Role::Owner, &label)?, code.slot(&fingerprint, Role::Owner, &code_label)?);

@@ -18,10 +18,12 @@ use crate::crypto::card::Card;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::vault::LockedVault;
+use crate::vault::acts::Deed;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
+use crate::vault::witness::Whole;
 
 /// Writes one page to print: which vault, how to know it again, the recovery code or the cards, and the steps.
 ///
@@ -74,7 +76,11 @@ fn key(context: &Context, locked: LockedVault, is_known: bool) -> Result<Key, Fa
         return Err(Failure::usage("a page is for a recovery code or for cards")
             .hint("make two pages, one with --recovery-code-file, one with --card-file"));
     }
-    let role = |way: Way| context.unlock_by(locked, is_known, &way).map(|vault| vault.slot().1);
+    let role = |way: Way| {
+        let vault = context.unlock_by(locked, is_known, &way)?;
+        context.record(&vault, "recovery-kit", Deed::Given(String::new()));
+        Ok::<_, Failure>(vault.slot().1)
+    };
     if let Some(file) = &given.recovery_code_file {
         let code = secrets::read_recovery_code(file)?;
         let written = text::encode_recovery_code(&code);
@@ -93,8 +99,13 @@ fn newest(context: &Context, locked: &LockedVault) -> Option<(Receipt, u64)> {
     let mut newest: Option<(Receipt, u64)> = None;
     let log = locked.log();
     for device in log.devices().keys() {
-        let history = match locked.history(*device) {
-            Ok(history) => history,
+        let history = match locked.whole_history(*device) {
+            Ok(Whole { history, hindrance, .. }) => {
+                if let Some(error) = hindrance {
+                    context.warn(&format!("device {}: {error}", device.short()));
+                }
+                history
+            }
             Err(error) => {
                 context.warn(&format!("device {}: {error}", device.short()));
                 continue;

@@ -59,17 +59,19 @@ struct LimitArgs {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's.
 pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("rotate", if args.reencrypt { "--reencrypt" } else { "" })?;
-    rotate(context, &mut vault)?;
-    if args.reencrypt {
-        return reencrypt_all(context, &mut vault, args.limits.budget);
-    }
-    if !context.output.json {
-        context.line(
-            "What was in the vault before stays under the older keys until `strongroom reencrypt` is done",
-        )?;
-    }
-    Ok(Exit::Done)
+    let about = if args.reencrypt { "--reencrypt" } else { "" };
+    context.as_owner("rotate", about, |vault| {
+        rotate(context, vault)?;
+        if args.reencrypt {
+            return reencrypt_all(context, vault, args.limits.budget);
+        }
+        if !context.output.json {
+            context.line(
+                "What was in the vault before stays under the older keys until `strongroom reencrypt` is done",
+            )?;
+        }
+        Ok(Exit::Done)
+    })
 }
 
 /// Starts the next epoch and says what is now true.
@@ -114,8 +116,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("reencrypt", "")?;
-    reencrypt_all(context, &mut vault, args.limits.budget)
+    context.as_owner("reencrypt", "", |vault| reencrypt_all(context, vault, args.limits.budget))
 }
 
 /// Re-encrypts, and says what is now true.
@@ -199,6 +200,9 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
                 context.warn(&problem.to_string());
             }
             let first = problems.into_iter().next().map(Failure::from);
+            if let Some(history) = first.as_ref().filter(|first| first.exit == Exit::History) {
+                return Err(history.clone());
+            }
             let failure = Failure::new(
                 first.map_or(Exit::Failed, |first| first.exit),
                 format!("{} can't be sealed anew, so the older keys are still needed", amount(left)),

@@ -146,7 +146,10 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
     let as_owner = if matches!(args.role, RoleArg::Owner) { " --role owner" } else { "" };
     let about = format!("{}{as_owner}{}", args.label, args.new.words());
-    let mut vault = context.unlock_owner("slot add", &about)?;
+    context.as_owner("slot add", &about, |vault| add_to(context, args, vault))
+}
+
+fn add_to(context: &Context, args: &AddArgs, vault: &mut Vault) -> Result<Exit, Failure> {
     // Before anything is asked or written for it.
     if vault.admin()?.slots.iter().any(|slot| slot.label == args.label) {
         return Err(Error::LabelTaken { label: args.label.clone() }.into());
@@ -157,6 +160,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     };
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
+    new.check_new(vault)?;
     let unused = |error| NewWay::unused(&[&new], error, "nothing was changed");
     let slot = new.slot(&fingerprint, role, &args.label).map_err(unused)?;
     vault
@@ -164,8 +168,8 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
         .map_err(unused)?;
     let label = one_line(&args.label);
     let kind = slot.kind();
-    conclude(context, &vault)?;
-    told(context, "slot_added", &args.label, role, kind, &new.keep)?;
+    conclude(context, vault)?;
+    told(context, "slot_added", &args.label, role, kind, &new.keep, None)?;
     if !context.output.json {
         let is_file = vault.store().is_sealed_file();
         let may = match role {
@@ -180,26 +184,34 @@ fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
 }
 
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let mut vault = context.unlock_owner("slot remove", &args.label)?;
-    let (id, role, kind, label) = find(&vault, &args.label)?;
-    let is_sealed_anew = renew_file_keys(context, &mut vault)?;
+    context.as_owner("slot remove", &args.label, |vault| remove_from(context, args, vault))
+}
+
+fn remove_from(context: &Context, args: &RemoveArgs, vault: &mut Vault) -> Result<Exit, Failure> {
+    let (id, role, kind, label) = find(vault, &args.label)?;
+    let is_sealed_anew = renew_file_keys(context, vault)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
-    conclude(context, &vault)?;
-    told(context, "slot_removed", &label, role, kind, &[])?;
+    conclude(context, vault)?;
+    let old = Old { kind, is_sealed_anew };
+    told(context, "slot_removed", &label, role, kind, &[], Some(&old))?;
     if role == Role::Owner {
-        warn_if_only_codes_are_left(context, &vault);
+        warn_if_only_codes_are_left(context, vault);
     }
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
         context
             .line(&format!("{label} no longer opens this file: all of it was sealed anew under new keys"))?;
-        context.line(&format!("Copies of the file as it was still open with that {kind}"))?;
+        context.line(&format!(
+            "Copies of the file as it was still open with {}",
+            told_of(kind, "that", "those")
+        ))?;
     } else if !context.output.json {
         let label = one_line(&label);
         context.line(&format!("{label} no longer opens the vault"))?;
         context.line(&format!(
-            "What {label} could read until now stays readable to whoever has that {kind} and an old copy of \
-             the vault's slot table,"
+            "What {label} could read until now stays readable to whoever has {} and an old copy of the vault's slot \
+             table,",
+            told_of(kind, "that", "those")
         ))?;
         context.line(&format!(
             "and so does what is added from now on until the keys change: run `{}`",
@@ -223,12 +235,15 @@ fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     let about = format!("{}{}", args.label.as_deref().unwrap_or_default(), args.new.words());
-    let mut vault = context.unlock_owner("slot passwd", about.trim_start())?;
+    context.as_owner("slot passwd", about.trim_start(), |vault| replace_in(context, args, vault))
+}
+
+fn replace_in(context: &Context, args: &PasswdArgs, vault: &mut Vault) -> Result<Exit, Failure> {
     let wanted = match &args.label {
         Some(label) => label.clone(),
         None => vault.slot().0.id.to_string(),
     };
-    let (id, role, old_kind, label) = find(&vault, &wanted)?;
+    let (id, role, old_kind, label) = find(vault, &wanted)?;
     if args.label.is_none() && terminal::is_there() {
         // The one that was opened may be somebody else's, or the code from the safe.
         terminal::tell(&format!(
@@ -238,23 +253,31 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
     }
     let fingerprint = vault.log().fingerprint();
     let new = args.new.make(context, &vault.store().place(), &fingerprint)?;
+    new.check_new(vault)?;
     let unused = |error| NewWay::unused(&[&new], error, "the old one still opens the vault");
     let slot = new.slot(&fingerprint, role, &label).map_err(unused)?;
-    let is_sealed_anew = renew_file_keys(context, &mut vault)?;
+    let is_sealed_anew = renew_file_keys(context, vault)?;
     vault
         .change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))
         .map_err(unused)?;
-    conclude(context, &vault)?;
-    told(context, "slot_replaced", &label, role, slot.kind(), &new.keep)?;
+    conclude(context, vault)?;
+    let old = Old { kind: old_kind, is_sealed_anew };
+    told(context, "slot_replaced", &label, role, slot.kind(), &new.keep, Some(&old))?;
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
         context.line(&format!("{label} opens this file by the new {} only", slot.kind()))?;
-        context.line(&format!("Copies of the file as it was still open with the old {old_kind}"))?;
+        context.line(&format!(
+            "Copies of the file as it was still open with {}",
+            told_of(old_kind, "the old", "the old")
+        ))?;
     } else if !context.output.json {
         context.line(&format!("{} opens the vault by the new {} only", one_line(&label), slot.kind()))?;
         context.line(&format!(
-            "The old {old_kind} still opens old copies of the vault, and with them what is added until the keys \
-             change: if it may be known, run `strongroom rotate --reencrypt`"
+            "{} still open{} old copies of the vault, and with them what is added until the keys change: if {} may be \
+             known, run `strongroom rotate --reencrypt`",
+            told_of(old_kind, "The old", "The old"),
+            if old_kind == Lock::CARDS { "" } else { "s" },
+            if old_kind == Lock::CARDS { "they" } else { "it" },
         ))?;
     }
     Ok(Exit::Done)
@@ -265,14 +288,23 @@ fn test(context: &Context) -> Result<Exit, Failure> {
     let (slot, role) = vault.slot();
     let kind = vault.slots().slots.iter().find(|each| each.id == slot.id).map_or("", |each| each.lock.word());
     let label = vault.slot_label(slot.id).unwrap_or_default().to_owned();
-    told(context, "slot_opens", &label, role, kind, &[])?;
+    told(context, "slot_opens", &label, role, kind, &[], None)?;
     if !context.output.json {
         let named = if label.is_empty() { slot.id.short() } else { one_line(&label) };
-        let opens =
-            if kind == Lock::CARDS { "these cards open".to_owned() } else { format!("this {kind} opens") };
-        context.line(&format!("{opens} slot {named} as {}", role.word()))?;
+        let opens = if kind == Lock::CARDS { "open" } else { "opens" };
+        let what = told_of(kind, "this", "these");
+        context.line(&format!("{what} {opens} slot {named} as {}", role.word()))?;
     }
     Ok(Exit::Done)
+}
+
+/// A way in as a sentence takes it, with the word before it for one thing or for several.
+fn told_of(kind: &str, one: &str, several: &str) -> String {
+    match kind {
+        Lock::CARDS => format!("{several} {kind}"),
+        Lock::RECIPIENT => format!("{one} recipient's key"),
+        _ => format!("{one} {kind}"),
+    }
 }
 
 /// The slot that a person means: its name, or the first digits of its id.
@@ -336,6 +368,22 @@ pub fn finish(context: &Context, vault: &Vault) {
     }
 }
 
+/// A secret that opens a slot no more.
+struct Old {
+    kind: &'static str,
+    /// All that it opened was sealed anew: it is a sealed file.
+    is_sealed_anew: bool,
+}
+
+impl Old {
+    /// What it still opens, for programs.
+    fn still_opens(&self) -> serde_json::Value {
+        let copies = if self.is_sealed_anew { "file_copies" } else { "vault_copies" };
+        let later = (!self.is_sealed_anew).then_some("added_until_keys_change");
+        json!(std::iter::once(copies).chain(later).collect::<Vec<_>>())
+    }
+}
+
 /// The same for programs; the things to keep for people.
 fn told(
     context: &Context,
@@ -344,16 +392,24 @@ fn told(
     role: Role,
     kind: &str,
     keep: &[String],
+    old: Option<&Old>,
 ) -> Result<(), Failure> {
     if context.output.json {
-        return context.json(&json!({
+        let mut message = json!({
             "message_type": message,
             "schema": 1,
             "label": label,
             "role": role.word(),
             "kind": kind,
             "keep": keep,
-        }));
+        });
+        if let (Some(old), Some(fields)) = (old, message.as_object_mut()) {
+            let next = (!old.is_sealed_anew).then_some("strongroom rotate --reencrypt");
+            fields.insert("old_kind".to_owned(), json!(old.kind));
+            fields.insert("old_still_opens".to_owned(), old.still_opens());
+            fields.insert("ended_by".to_owned(), json!(next));
+        }
+        return context.json(&message);
     }
     for line in keep {
         context.line(&format!("keep         {line}"))?;

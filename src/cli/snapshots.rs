@@ -12,14 +12,17 @@ use serde_json::json;
 use crate::cli::args::parse_time;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
 use crate::cli::open::Context;
 use crate::cli::render;
 use crate::task::browse;
+use crate::task::browse::Broken;
 use crate::task::browse::Damaged;
 use crate::task::browse::Filters;
 use crate::task::browse::Listed;
 use crate::task::browse::Listing;
 use crate::task::browse::Which;
+use crate::task::error as task;
 use crate::tree::path::TreePath;
 use crate::tree::path::printable;
 use crate::vault::Vault;
@@ -127,15 +130,59 @@ pub fn raw(path: &TreePath) -> Vec<u8> {
     [b"/", path.as_bytes()].concat()
 }
 
-/// All snapshots, with a warning for each device whose chain is broken.
+/// All snapshots, with a warning for each device whose chain can't be read to its end; and how a command ends that
+/// means to see all of them.
 #[must_use]
-pub fn listing<'v>(context: &Context, vault: &'v Vault) -> (Listing<'v>, bool) {
+pub fn listing<'v>(context: &Context, vault: &'v Vault) -> (Listing<'v>, Exit) {
     let listing = browse::snapshots(vault);
-    for (device, error) in &listing.broken {
-        context.warn(&format!("snapshots of device {} are not listed: {error}", device.short()));
+    for broken in &listing.broken {
+        warn_of_chain(context, vault, broken);
     }
-    let is_whole = listing.broken.is_empty();
-    (listing, is_whole)
+    let exit = worst_of(&listing.broken).map_or(Exit::Done, |error| Failure::from(error).exit);
+    (listing, exit)
+}
+
+/// Says of a chain that can't be read to its end why, and what to do.
+pub fn warn_of_chain(context: &Context, vault: &Vault, broken: &Broken) {
+    let name =
+        vault.device_name(broken.device).map_or_else(String::new, |name| format!(" ({})", one_line(name)));
+    let counts = if matches!(broken.error, Error::ForkedChain { .. }) { "counts" } else { "can be read" };
+    let which = match broken.from {
+        1 => "none of its snapshots".to_owned(),
+        from => format!("none of its snapshots from number {from} on"),
+    };
+    let hint =
+        Failure::from(&broken.error).hint.map_or_else(String::new, |hint| format!(". What to do: {hint}"));
+    context.warn(&format!(
+        "device {}{name}: {}; {which} {counts}{hint}",
+        broken.device.short(),
+        broken.error
+    ));
+}
+
+/// What to say first: a history that is forked or not all there, before damage.
+fn worst_of(broken: &[Broken]) -> Option<&Error> {
+    let is_history = |broken: &&Broken| Failure::from(&broken.error).exit == Exit::History;
+    broken.iter().find(is_history).or(broken.first()).map(|broken| &broken.error)
+}
+
+/// The snapshot that is meant. That there is none is no answer where some can't be listed.
+///
+/// # Errors
+/// [`Exit::Failed`] if none fits, or several do; what is wrong with a chain if that may be why.
+pub fn meant<'l, 'v>(
+    listing: &'l Listing<'v>,
+    which: &Which,
+    filters: &Filters,
+) -> Result<&'l Listed<'v>, Failure> {
+    let chosen = browse::choose(&listing.snapshots, which, filters);
+    match (chosen, worst_of(&listing.broken)) {
+        (Err(task::Error::Vault(error @ Error::NoSuchSnapshot { ambiguous: false, .. })), Some(broken)) => {
+            let Failure { exit, hint, .. } = Failure::from(broken);
+            Err(Failure { hint, ..Failure::new(exit, format!("{error} among those that count")) })
+        }
+        (chosen, _) => Ok(chosen?),
+    }
 }
 
 /// The chosen snapshot, ready to be read from `path` on; the person's log says so from here on.
@@ -167,7 +214,12 @@ pub fn choose_each<'v, const N: usize>(
 ) -> Result<[SnapshotReader<'v>; N], Failure> {
     let (listing, _) = listing(context, vault);
     let filters = filters.filters()?;
-    let chosen = which.map(|which| browse::choose(&listing.snapshots, which, &filters));
+    let chosen = which.map(|which| meant(&listing, which, &filters));
+    if !listing.broken.is_empty() && which.iter().any(|which| matches!(which, Which::Latest { .. })) {
+        context.warn(
+            "the newest snapshot that counts is taken; newer ones may stand where the history is forked",
+        );
+    }
     let snapshots = chosen.iter().flatten().map(|listed| listed.snapshot.id()).collect();
     context.record(vault, command, Deed::Reads { snapshots, path: path.as_bytes().to_vec() });
     let mut readers = Vec::with_capacity(N);
@@ -238,12 +290,12 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     let wanted = args.which.iter().map(|text| Ok(Part::parse(text.into())?.which));
     let wanted = wanted.collect::<Result<Vec<_>, Failure>>()?;
     let vault = context.unlock("snapshots", &args.which.join(" "))?;
-    let (listing, is_whole) = listing(context, &vault);
+    let (listing, exit) = listing(context, &vault);
     let mut chosen: Vec<&Listed<'_>> = if wanted.is_empty() {
         listing.read_bodies();
         listing.snapshots.iter().filter(|listed| !listed.forgotten && filters.pass(listed)).collect()
     } else {
-        let each = wanted.iter().map(|which| browse::choose(&listing.snapshots, which, &filters));
+        let each = wanted.iter().map(|which| meant(&listing, which, &filters));
         each.collect::<Result<_, _>>()?
     };
     if let Some(latest) = args.latest {
@@ -261,7 +313,7 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit, Failure> {
     for (listed, error) in &damaged {
         context.warn(&format!("snapshot {} can't be read: {error}", listed.snapshot.id().short()));
     }
-    Ok(if damaged.is_empty() && is_whole { Exit::Done } else { Exit::Damaged })
+    Ok(if damaged.is_empty() { exit } else { Exit::Damaged })
 }
 
 /// Why there is no body, though there must be one.

@@ -14,6 +14,7 @@ use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;
 use crate::task::browse;
+use crate::vault::witness::Whole;
 
 /// Tells how large a snapshot, or the whole vault, is.
 #[derive(Args)]
@@ -91,7 +92,7 @@ fn of_snapshot(context: &Context, args: &StatsArgs, part: &Part) -> Result<Exit,
 fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
     let filters = args.filters.filters()?;
     let vault = context.unlock("stats", "")?;
-    let (listing, is_whole) = snapshots::listing(context, &vault);
+    let (listing, exit) = snapshots::listing(context, &vault);
     listing.read_bodies();
     let chosen: Vec<_> =
         listing.snapshots.iter().filter(|listed| !listed.forgotten && filters.pass(listed)).collect();
@@ -104,7 +105,7 @@ fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
     let (mut objects, mut stored) = (0_usize, 0_u64);
     for device in vault.log().devices().keys() {
         // A device whose chain is broken has had its warning.
-        let Ok(history) = vault.locked().history(*device) else { continue };
+        let Ok(Whole { history, .. }) = vault.locked().whole_history(*device) else { continue };
         for located in history.must_exist(vault.log()) {
             objects += 1;
             stored = stored.saturating_add(u64::from(located.length));
@@ -130,5 +131,5 @@ fn of_vault(context: &Context, args: &StatsArgs) -> Result<Exit, Failure> {
             render::count(objects as u64)
         ))?;
     }
-    Ok(if is_whole { Exit::Done } else { Exit::Damaged })
+    Ok(exit)
 }

@@ -15,7 +15,9 @@ use crate::id::DeviceId;
 use crate::observe::Silent;
 use crate::task::reencrypt;
 use crate::vault::LockedVault;
+use crate::vault::error::Error;
 use crate::vault::slot::Lock;
+use crate::vault::witness::Whole;
 
 /// Shows how old each device's newest snapshot is; takes no key.
 #[derive(Args)]
@@ -37,6 +39,10 @@ struct DeviceState {
     snapshots: usize,
     /// When the newest was made, by the device's clock.
     newest: Option<u64>,
+    /// Up to which place its chain can be read.
+    whole: u64,
+    /// Why it can't be read further.
+    problem: Option<Error>,
 }
 
 impl DeviceState {
@@ -66,7 +72,7 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
         if !wanted {
             continue;
         }
-        let history = locked.history(*device)?;
+        let Whole { history, hindrance, .. } = locked.whole_history(*device)?;
         let kept =
             history.snapshots().iter().filter(|each| !locked.log().is_forgotten(*device, each.header.seq));
         devices.push(DeviceState {
@@ -75,6 +81,8 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
             is_revoked: known.revoked.is_some(),
             snapshots: kept.count(),
             newest: history.snapshots().last().map(|snapshot| snapshot.header.time),
+            whole: history.head().map_or(0, |head| head.seq),
+            problem: hindrance,
         });
     }
     if devices.is_empty() && !args.device.is_empty() {
@@ -106,6 +114,7 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
                     "newest": device.newest.map(crate::cli::render::rfc3339),
                     "age_seconds": device.age(context.now).map(|age| age.as_secs()),
                     "stale": device.is_stale(context.now, args.max_age),
+                    "problem": device.problem.as_ref().map(ToString::to_string),
                 })
             })
             .collect();
@@ -162,6 +171,9 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
         context
             .warn("this vault has no recovery code: whoever loses all other ways in loses everything in it");
     }
+    if let Some(problem) = devices.iter().find_map(|device| device.problem.as_ref()) {
+        return Err(problem.into());
+    }
     if stale.is_empty() && !no_device {
         return Ok(Exit::Done);
     }
@@ -193,6 +205,11 @@ fn device_line(device: &DeviceState, now: u64, max_age: Option<Duration>) -> Str
     }
     if device.is_stale(now, max_age) {
         line.push_str(", too old");
+    }
+    match &device.problem {
+        None => {}
+        Some(Error::ForkedChain { seq, .. }) => line.push_str(&format!(", forked at number {seq}")),
+        Some(_) => line.push_str(&format!(", unreadable after number {}", device.whole)),
     }
     line
 }

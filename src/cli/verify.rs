@@ -13,6 +13,7 @@ use crate::cli::args::parse_receipt;
 use crate::cli::args::parse_size;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::failure::HISTORY_HINT;
 use crate::cli::failure::one_line;
 use crate::cli::open::Context;
 use crate::cli::render;
@@ -30,6 +31,7 @@ use crate::task::verify::Class;
 use crate::task::verify::Comparison;
 use crate::task::verify::Difference;
 use crate::task::verify::Finding;
+use crate::task::verify::Problem;
 use crate::task::verify::ReadData;
 use crate::task::verify::Report;
 use crate::tree::path::TreePath;
@@ -272,13 +274,23 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
         Some(Class::Integrity) if report.walked.is_none() => {
             context.note("with a key, verify lists the files that damage touches");
         }
-        Some(Class::History) => context.note(
-            "somebody may have put back an old copy or deleted snapshots: keep this state as it is and compare \
-             with another copy of the vault and a receipt",
-        ),
+        Some(Class::History) => {
+            let of_history = |finding: &&Finding| finding.problem.class() == Class::History;
+            let first = report.findings.list().iter().find(of_history);
+            context.note(&first.map_or_else(String::new, what_to_do));
+        }
         _ => {}
     }
     Ok(exit)
+}
+
+/// What to do about a finding of the vault's history.
+fn what_to_do(finding: &Finding) -> String {
+    let hint = match &finding.problem {
+        Problem::Vault(error) => Failure::from(error).hint,
+        _ => None,
+    };
+    hint.unwrap_or_else(|| HISTORY_HINT.to_owned())
 }
 
 fn show_finding(context: &Context, finding: &Finding) -> Result<(), Failure> {

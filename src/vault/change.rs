@@ -180,6 +180,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether a device is one that may add snapshots.
+    #[must_use]
+    pub fn is_enrolled(&self, device: DeviceId) -> bool {
+        self.enrolled.contains(&device)
+    }
+
     /// Says what a device is called. The name of one that was revoked, or never came to join, is free.
     ///
     /// # Errors

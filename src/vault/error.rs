@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
@@ -71,6 +73,13 @@ pub enum Error {
         /// What differs, lower case.
         what: String,
     },
+    /// Two headers of a device stand at one place of its chain: two machines have its state, or had.
+    ForkedChain {
+        /// Which device.
+        device: DeviceId,
+        /// The place.
+        seq: u64,
+    },
     /// Two records stand at the last place of the vault's log: two owners' commands were cut off as they met.
     Rivals {
         /// The place.
@@ -92,6 +101,13 @@ pub enum Error {
     NoSlotForKey {
         /// Words for the kinds of slots that exist.
         kinds: Vec<&'static str>,
+    },
+    /// The cards given are of a set that opens nothing here.
+    OtherCards {
+        /// Theirs.
+        given: [u8; 8],
+        /// The sets that open the vault.
+        known: Vec<[u8; 8]>,
     },
     /// A slot asks for a key derivation beyond the bounds.
     ExpensiveKdf {
@@ -188,6 +204,8 @@ pub enum Error {
     },
     /// An owner started another epoch meanwhile.
     EpochChanged,
+    /// Another owner gave the machine that is to join another name meanwhile.
+    Renamed,
     /// What was just sealed doesn't open to what it was made of; nothing of it was stored.
     Unfaithful(pseal::Error),
     /// Writers kept taking the next place in the log.
@@ -212,6 +230,11 @@ impl fmt::Display for Error {
             }
             Self::RolledBack { what } => write!(f, "the vault was rolled back: {what}"),
             Self::Forked { what } => write!(f, "the vault's history was forked: {what}"),
+            Self::ForkedChain { device, seq } => write!(
+                f,
+                "the vault's history was forked: device {} has two snapshots at place {seq}",
+                device.short()
+            ),
             Self::Rivals { seq } => {
                 write!(
                     f,
@@ -231,6 +254,11 @@ impl fmt::Display for Error {
             }
             Self::ExpensiveKdf { name, asked } => {
                 write!(f, "object {name} asks for {asked} to try a passphrase, which is out of bounds")
+            }
+            Self::OtherCards { given, known } => {
+                let known: Vec<String> = known.iter().map(|set| HEXLOWER.encode(set)).collect();
+                let given = HEXLOWER.encode(given);
+                write!(f, "these cards are of set {given}; this vault's are of set {}", known.join(", "))
             }
             Self::Memory { kib } => write!(
                 f,
@@ -272,6 +300,7 @@ impl fmt::Display for Error {
             Self::DeviceExists { device } => {
                 write!(f, "device {} is enrolled in this vault already", device.short())
             }
+            Self::Renamed => write!(f, "another owner gave the machine another name at the same moment"),
             Self::EpochChanged => write!(f, "an owner started another epoch at the same moment"),
             Self::Unfaithful(error) => {
                 write!(

@@ -82,7 +82,7 @@ impl History {
     ///
     /// # Errors
     /// [`Error::Damaged`] or [`Error::Newer`] naming the header; [`Error::HistoryMissing`] if one is
-    /// missing; [`Error::Forked`] if two stand at one place; [`Error::RolledBack`] if one was made
+    /// missing; [`Error::ForkedChain`] if two stand at one place; [`Error::RolledBack`] if one was made
     /// knowing more of the authority log than there is.
     pub fn load(store: &dyn Store, log: &Log, device: DeviceId) -> Result<Self, Error> {
         Self::load_until(store, log, device, u64::MAX)
@@ -93,6 +93,23 @@ impl History {
     /// # Errors
     /// As [`History::load`], for what stands up to there.
     pub fn load_until(store: &dyn Store, log: &Log, device: DeviceId, until: u64) -> Result<Self, Error> {
+        match Self::load_as_far(store, log, device, until)? {
+            (history, None) => Ok(history),
+            (_, Some(hindrance)) => Err(hindrance),
+        }
+    }
+
+    /// The same as far as the chain is whole, and why it can't be read further: a header is valid if the chain
+    /// up to it is whole, whatever comes after it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; as [`History::load`] for a device that was revoked: its chain is one or none.
+    pub fn load_as_far(
+        store: &dyn Store,
+        log: &Log,
+        device: DeviceId,
+        until: u64,
+    ) -> Result<(Self, Option<Error>), Error> {
         let mut history = Self {
             device,
             snapshots: Vec::new(),
@@ -105,7 +122,7 @@ impl History {
         };
         let Some(known) = log.devices().get(&device) else {
             // Nobody added this device: whatever stands under its name is nothing.
-            return Ok(history);
+            return Ok((history, None));
         };
         let names = fetch::list_both(store, &format!("s/{device}/"))?;
         if let Some(last) = known.revoked {
@@ -116,8 +133,25 @@ impl History {
             for snapshot in branch {
                 history.take(log, snapshot)?;
             }
-            return Ok(history);
+            return Ok((history, None));
         }
+        match history.take_all(store, log, known, names, until) {
+            Ok(()) => Ok((history, None)),
+            Err(error @ Error::Store(_)) => Err(error),
+            Err(hindrance) => Ok((history, Some(hindrance))),
+        }
+    }
+
+    /// Appends what stands at each place, up to one of them or to the first that can't be taken.
+    fn take_all(
+        &mut self,
+        store: &dyn Store,
+        log: &Log,
+        known: &Device,
+        names: Vec<ObjectName>,
+        until: u64,
+    ) -> Result<(), Error> {
+        let device = self.device;
         let mut places: BTreeMap<u64, Vec<ObjectName>> = BTreeMap::new();
         for name in names {
             if let Some(Place::Header { seq, .. }) = Place::parse(&name) {
@@ -132,14 +166,12 @@ impl History {
                 found.push(fetch_snapshot(store, log, known, name)?);
             }
             if found.len() > 1 {
-                return Err(Error::Forked {
-                    what: format!("device {} has two snapshots at place {seq}", device.short()),
-                });
+                return Err(Error::ForkedChain { device, seq });
             }
             let Some(snapshot) = found.pop() else { return Err(gap(device, seq)) };
-            history.take(log, snapshot)?;
+            self.take(log, snapshot)?;
         }
-        Ok(history)
+        Ok(())
     }
 
     /// Appends a header to the chain; whether it is valid follows from the log.
@@ -321,7 +353,7 @@ fn fetch_snapshot(
 /// the names alone must be there.
 ///
 /// # Errors
-/// [`Error::Forked`] if two stand at the newest place; [`Error::HistoryMissing`] if none stands at one
+/// [`Error::ForkedChain`] if two stand at the newest place; [`Error::HistoryMissing`] if none stands at one
 /// before it; as [`fetch_header`].
 pub fn newest_header(
     store: &dyn Store,
@@ -424,7 +456,7 @@ fn seq_of(name: &ObjectName) -> Option<u64> {
 /// The newest header of a device, signed by it.
 ///
 /// # Errors
-/// [`Error::Forked`] if two stand at the newest place; as [`fetch_header`].
+/// [`Error::ForkedChain`] if two stand at the newest place; as [`fetch_header`].
 pub fn newest_snapshot(
     store: &dyn Store,
     log: &Log,
@@ -455,8 +487,7 @@ fn snapshot_among(
     let Some(seq) = names.iter().filter_map(seq_of).max() else { return Ok(None) };
     let mut newest = names.iter().filter(|name| seq_of(name) == Some(seq));
     let (Some(name), None) = (newest.next(), newest.next()) else {
-        let what = format!("device {} has two snapshots at place {seq}", device.short());
-        return Err(Error::Forked { what });
+        return Err(Error::ForkedChain { device, seq });
     };
     fetch_snapshot(store, log, known, name).map(Some)
 }
@@ -609,7 +640,7 @@ mod tests {
             writer.put(&owner, |_| {});
         }
         let other: Vec<Head> = (0..3).map(|_| clone.put(&owner, |header| header.time = 99)).collect();
-        assert!(matches!(load(&owner, &writer), Err(Error::Forked { .. })));
+        assert!(matches!(load(&owner, &writer), Err(Error::ForkedChain { seq: 2, .. })));
 
         owner.append(crate::vault::record::Payload::DeviceRevoke { head: other[1] });
         let history = load(&owner, &writer).unwrap();

@@ -215,8 +215,8 @@ impl Vault {
         if self.log().devices().contains_key(&device) {
             return Err(Error::DeviceExists { device });
         }
-        self.change_keys(now, wait, &|draft| draft.name_device(device, name))?;
         for lost in 1..=TRIES {
+            self.name_new_device(device, name, now, wait)?;
             let epoch = self.log().keys().newest;
             let message = self.put_message(device, &request.kem_key, None, &self.grant(device, epoch)?)?;
             let added = self.append(now, wait, &|vault| {
@@ -227,6 +227,10 @@ impl Vault {
                 if vault.log().devices().contains_key(&device) {
                     return Err(Error::DeviceExists { device });
                 }
+                // Another owner has given it another name meanwhile, and may be about to take it in.
+                if vault.device_name(device) != Some(name) {
+                    return Err(Error::Renamed);
+                }
                 Ok(Payload::DeviceAdd {
                     device,
                     verifying_key: request.verifying_key.clone(),
@@ -235,14 +239,37 @@ impl Vault {
                 })
             });
             match added {
-                Err(Error::EpochChanged) => {
+                Err(error @ (Error::EpochChanged | Error::Renamed | Error::DeviceExists { .. })) => {
                     withdraw(self.store(), &Place::Message { device, digest: message }.name())?;
+                    if matches!(error, Error::DeviceExists { .. }) {
+                        return Err(error);
+                    }
                     wait(lost);
                 }
                 result => return result,
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Gives a machine that is to join its name, unless another owner took it in meanwhile.
+    fn name_new_device(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        now: u64,
+        wait: &dyn Fn(u32),
+    ) -> Result<(), Error> {
+        if self.device_name(device) == Some(name) && !self.log().devices().contains_key(&device) {
+            return Ok(());
+        }
+        self.change_keys(now, wait, &|draft| {
+            if draft.is_enrolled(device) {
+                return Err(Error::DeviceExists { device });
+            }
+            draft.name_device(device, name)
+        })?;
+        Ok(())
     }
 
     /// What a new device is given.

@@ -291,6 +291,23 @@ impl Vault {
         &self.locked
     }
 
+    /// The slot that `way` opens, passphrases left untried: they take long, and belong to heads.
+    ///
+    /// # Errors
+    /// As [`SlotTable::unlock`], but for a key that fits none.
+    pub fn slot_of(&self, way: &Way) -> Result<Option<SlotId>, Error> {
+        if way.passphrase.is_some() {
+            return Ok(None);
+        }
+        let keys = self.log().keys();
+        let name = Place::SlotTable { generation: keys.generation, digest: first8(&keys.slot_table) }.name();
+        match self.table.unlock(&self.log().fingerprint(), &name, way) {
+            Ok(opened) => Ok(Some(opened.id)),
+            Err(Error::WrongKey | Error::NoSlotForKey { .. } | Error::OtherCards { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The slot that was opened.
     #[must_use]
     pub fn slot(&self) -> (&OpenedSlot, Role) {

@@ -102,6 +102,8 @@ pub struct Stretch {
 impl Lock {
     /// The word for a lock that takes several things.
     pub const CARDS: &str = "cards";
+    /// The word for a lock that is somebody's own key.
+    pub const RECIPIENT: &str = "outside recipient";
 
     fn byte(&self) -> u8 {
         match self {
@@ -123,7 +125,7 @@ impl Lock {
             Self::KeyFile(_) => "key file",
             Self::RecoveryCode(_) => "recovery code",
             Self::Cards { .. } => Self::CARDS,
-            Self::Recipient => "outside recipient",
+            Self::Recipient => Self::RECIPIENT,
         }
     }
 
@@ -494,12 +496,12 @@ impl SlotTable {
         Ok(Self { generation, slots, mac })
     }
 
-    /// Opens the first slot that `way` fits.
+    /// Opens the first slot that `way` fits, an owner's before a reader's: what opens both is to do all it can.
     ///
     /// Settings out of bounds are refused before anything is allocated for them.
     ///
     /// # Errors
-    /// [`Error::NoSlotForKey`] if no slot takes such a key; [`Error::WrongKey`] if none opens;
+    /// [`Error::NoSlotForKey`] if no slot takes such a key, and [`Error::OtherCards`]; [`Error::WrongKey`] if none opens;
     /// [`Error::ExpensiveKdf`]; [`Error::Memory`]; [`Error::Damaged`] if a slot opens and the table is not of one piece.
     pub fn unlock(
         &self,
@@ -514,7 +516,7 @@ impl SlotTable {
         if let Some(opened) = self.unlock_with_identities(fingerprint, name, way, &mut tried)? {
             return Ok(opened);
         }
-        for slot in &self.slots {
+        for slot in self.owners_first() {
             if let Lock::Passphrase(stretch, _) | Lock::Joint(stretch, _) = &slot.lock {
                 let fits = way.passphrase.is_some()
                     && (matches!(slot.lock, Lock::Passphrase(..)) || way.key_file.is_some());
@@ -565,10 +567,26 @@ impl SlotTable {
         if tried {
             return Err(Error::WrongKey);
         }
+        let sets = self.slots.iter().filter_map(|slot| match slot.lock {
+            Lock::Cards { set, .. } => Some(set),
+            _ => None,
+        });
+        match (&way.cards, sets.collect::<Vec<_>>()) {
+            (Some(cards), known) if !known.is_empty() => {
+                return Err(Error::OtherCards { given: cards.set, known });
+            }
+            _ => {}
+        }
         let mut kinds: Vec<&str> = self.slots.iter().map(|slot| slot.lock.word()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         Err(Error::NoSlotForKey { kinds })
+    }
+
+    /// All slots in the order in which they are tried.
+    fn owners_first(&self) -> impl Iterator<Item = &Slot> {
+        let of = |role| self.slots.iter().filter(move |slot| slot.role == role);
+        of(Role::Owner).chain(of(Role::Reader))
     }
 
     /// Tries outside recipients' keys: which slot is whose can't be seen from outside.
@@ -579,8 +597,8 @@ impl SlotTable {
         way: &Way,
         tried: &mut bool,
     ) -> Result<Option<OpenedSlot>, Error> {
-        for identity in &way.identities {
-            for slot in self.slots.iter().filter(|slot| slot.lock == Lock::Recipient) {
+        for slot in self.owners_first().filter(|slot| slot.lock == Lock::Recipient) {
+            for identity in &way.identities {
                 *tried = true;
                 let kem = KemSecretKey::from_seed(identity.seed().duplicate());
                 let secret = SlotSecret { kem, psk: no_psk() };

@@ -35,31 +35,19 @@ impl LockedVault {
     /// # Errors
     /// As [`LockedVault::history`] for a device that was revoked; [`Error::Store`].
     pub fn whole_history(&self, device: DeviceId) -> Result<Whole, Error> {
-        let hindrance = match self.history(device) {
-            Ok(history) => return Ok(Whole { history, hindrance: None, beyond: Vec::new() }),
-            Err(error @ Error::Store(_)) => return Err(error),
-            Err(error) => error,
-        };
-        let mut headers = Vec::new();
-        for name in fetch::list_both(self.store(), &format!("s/{device}/"))? {
-            if let Some(Place::Header { seq, digest, .. }) = Place::parse(&name) {
-                headers.push((seq, digest));
+        let (history, hindrance) = History::load_as_far(self.store(), self.log(), device, u64::MAX)?;
+        let mut beyond = Vec::new();
+        if hindrance.is_some() {
+            let whole = history.head().map_or(0, |head| head.seq);
+            for name in fetch::list_both(self.store(), &format!("s/{device}/"))? {
+                if let Some(Place::Header { seq, digest, .. }) = Place::parse(&name)
+                    && seq > whole
+                {
+                    beyond.push((seq, digest));
+                }
             }
         }
-        // A chain has no more places than there are headers, whatever places their names claim.
-        let last = headers.last().map_or(0, |(seq, _)| (*seq).min(headers.len() as u64));
-        let mut history = self.history_until(device, 0)?;
-        let (mut whole, mut broken) = (0, last.saturating_add(1));
-        while broken - whole > 1 {
-            let middle = whole + (broken - whole) / 2;
-            match self.history_until(device, middle) {
-                Ok(longer) => (history, whole) = (longer, middle),
-                Err(error @ Error::Store(_)) => return Err(error),
-                Err(_) => broken = middle,
-            }
-        }
-        let beyond = headers.into_iter().filter(|(seq, _)| *seq > whole).collect();
-        Ok(Whole { history, hindrance: Some(hindrance), beyond })
+        Ok(Whole { history, hindrance, beyond })
     }
 
     /// The furthest header of `device` that a record names which was made before `time`, by its owner's clock:
@@ -143,7 +131,7 @@ mod tests {
         writer.put(&owner, |_| {});
         let whole = locked(&owner).whole_history(writer.device).unwrap();
         assert_eq!(whole.history.head(), Some(heads[2]));
-        assert!(matches!(whole.hindrance, Some(Error::Forked { .. })));
+        assert!(matches!(whole.hindrance, Some(Error::ForkedChain { seq: 4, .. })));
         let places: Vec<u64> = whole.beyond.iter().map(|(seq, _)| *seq).collect();
         assert_eq!(places, [4, 4, 5]);
     }

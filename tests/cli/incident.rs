@@ -153,7 +153,7 @@ fn no_clock_costs_a_snapshot() {
 }
 
 /// Adds what a thief adds who has the machine's state: a second snapshot at the next place.
-fn fork(bench: &Bench) {
+pub fn fork(bench: &Bench) {
     let shell = |script: &str| {
         let status =
             std::process::Command::new("sh").args(["-ec", script]).current_dir(bench.path("")).status();

@@ -188,3 +188,37 @@ fn a_vault_that_takes_no_entry_is_read_all_the_same() {
     let run = by_anna(&bench, &["snapshots", "-v"]).ends(0);
     assert!(run.err.starts_with("note: the log of who did what has no entry of this: "), "{}", run.err);
 }
+
+#[test]
+fn what_failed_does_not_read_as_done() {
+    let bench = with_reader();
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    bench.keyed(&["slot", "remove", "owner"]).ends(26);
+    bench.keyed(&["device", "approve", "0000000000000000", "--name", "x"]).ends(1);
+    bench.keyed(&["rotate"]).ends(0);
+    by_anna(&bench, &["rotate"]).ends(26);
+    assert_eq!(
+        lines(&bench.keyed(&["log"]).ends(0).complains("").out),
+        [
+            "owner owner HOST slot remove recovery code",
+            "owner owner HOST slot remove owner (ended with exit code 26)",
+            "owner owner HOST device approve 0000000000000000 (ended with exit code 1)",
+            "owner owner HOST rotate",
+            "anna reader HOST rotate (refused)",
+            "owner owner HOST log",
+        ]
+    );
+    let acts = bench.keyed(&["log", "--json"]).ends(0).json();
+    assert_eq!((&acts[0]["ended_with"], &acts[1]["ended_with"]), (&serde_json::Value::Null, &26.into()));
+    bench.keyed(&["verify"]).ends(0);
+}
+
+#[test]
+fn a_code_that_is_tried_for_a_page_is_in_the_log() {
+    let bench = with_reader();
+    bench.run(&["recovery-kit", "--out", "kit.html", "--recovery-code-file", "code"]).ends(0);
+    assert_eq!(
+        lines(&bench.keyed(&["log"]).ends(0).out),
+        ["recovery code owner HOST recovery-kit", "owner owner HOST log"]
+    );
+}

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::bench::Bench;
 use crate::bench::Run;
 use crate::bench::set_mode;
+use crate::incident;
 
 /// With a vault, and a reader called anna whose key file is `anna.key`.
 fn with_reader() -> Bench {
@@ -231,7 +232,7 @@ fn an_identity_that_age_encrypted_opens_by_the_passphrase_that_is_asked_for() {
         terminal.ends()
     };
     let (said, code) = answer("correct horse battery staple");
-    assert_eq!(bench.normal(said.trim()), "this outside recipient opens slot ID as reader");
+    assert_eq!(bench.normal(said.trim()), "this recipient's key opens slot ID as reader");
     assert_eq!(code, 0);
     let (said, code) = answer("correct horse battery stable");
     assert!(said.contains("error: id.age: the passphrase does not open it\r\n"), "{said}");
@@ -287,7 +288,7 @@ fn a_key_that_the_real_age_keygen_makes_is_a_way_in() {
         Err(reason) => return println!("skipped: no age-keygen that knows -pq: {reason}"),
     };
     bench.keyed(&["slot", "add", "auditor", "--recipient", &recipient]).ends(0);
-    bench.run(&["slot", "test", "-i", "id"]).ends(0).says("this outside recipient opens slot ID as reader\n");
+    bench.run(&["slot", "test", "-i", "id"]).ends(0).says("this recipient's key opens slot ID as reader\n");
     bench.run(&["restore", "latest", "--target", "out", "-i", "id"]).ends(0);
 }
 
@@ -728,4 +729,147 @@ fn whose_secret_changes_is_said_before_a_new_one_is_asked_for() {
     let (_, exit) = terminal.ends();
     assert!(exit != 0);
     bench.keyed(&["slot", "test"]).ends(0);
+}
+
+#[test]
+fn where_two_machines_have_one_state_what_came_before_is_there_and_the_cure_is_named() {
+    let bench = Bench::with_snapshots();
+    let listed = bench.keyed(&["snapshots", "--json"]).ends(0).json();
+    let first = listed[0]["short_id"].as_str().unwrap().to_owned();
+    let device = listed[0]["device"].as_str().unwrap().to_owned();
+    incident::fork(&bench);
+    let cure = "two machines have the same state, such as a copied disk or virtual machine, or somebody put back a \
+                copy: an owner's `strongroom device revoke ID --last 2` keeps what came before, then each machine \
+                is enrolled anew";
+    let forked = "the vault's history was forked: device ID has two snapshots at place 3";
+    let warning = format!(
+        "warning: device ID (HOST): {forked}; none of its snapshots from number 3 on counts. What to do: {cure}\n"
+    );
+
+    let run = bench.keyed(&["snapshots"]).ends(21).complains(&warning);
+    assert!(run.out.ends_with("2 snapshots\n"), "{}", run.out);
+    let run = bench.keyed(&["restore", &first, "--target", "first"]).ends(0);
+    assert!(run.err.contains(&warning), "{}", run.err);
+    let run = bench.keyed(&["restore", "latest", "--target", "latest"]).ends(0);
+    let unawares = "warning: the newest snapshot that counts is taken; newer ones may stand where the history is forked\n";
+    assert!(run.err.contains(&warning) && run.err.contains(unawares), "{}", run.err);
+    let run = bench.keyed(&["restore", "ffffffff", "--target", "none"]).ends(21);
+    assert!(
+        run.err
+            .ends_with(&format!("error: there is no snapshot ID among those that count\n  hint: {cure}\n")),
+        "{}",
+        run.err
+    );
+    assert!(bench.keyed(&["find", "*", "--json"]).ends(21).out.contains("\"match\""));
+    bench.keyed(&["stats"]).ends(21);
+
+    let error = format!("error: {forked}\n  hint: {cure}\n");
+    bench.run(&["backup", "source"]).ends(21).complains(&error);
+    let run = bench.run(&["status"]).ends(21).complains(&error);
+    assert!(run.out.contains(": 2 snapshots, the newest of DATE TIME, "), "{}", run.out);
+    assert!(run.out.contains(", forked at number 3\n"), "{}", run.out);
+    bench.keyed(&["rotate"]).ends(0);
+    bench.keyed(&["reencrypt"]).ends(21).complains(&format!("warning: {forked}\n{error}"));
+    let run = bench.keyed(&["device", "list"]).ends(21).complains(&warning);
+    assert!(run.out.contains("HOST (this machine): snapshot 2 of DATE TIME, "), "{}", run.out);
+    let run = bench.keyed(&["verify"]).ends(21);
+    assert!(run.err.contains(cure), "{}", run.err);
+    bench.keyed(&["device", "revoke", &device]).ends(21).complains(&error);
+
+    bench.keyed(&["device", "revoke", &device[..8], "--last", "2"]).ends(0);
+    bench.keyed(&["snapshots"]).ends(0);
+    bench.keyed(&["verify"]).ends(0);
+}
+
+#[test]
+fn a_key_that_opens_a_slot_already_is_no_way_into_another_one() {
+    let bench = with_reader();
+    let before = bench.but_for_the_log();
+    let hint = "hint: nothing was changed; give another key, as whoever holds this one would keep it when one slot goes\n";
+    let twice = format!("error: this key opens slot anna already\n  {hint}");
+    bench.keyed(&["slot", "add", "anna2", "--new-key-file", "anna.key"]).ends(26).complains(&twice);
+    bench.keyed(&["slot", "passwd", "--new-key-file", "anna.key"]).ends(26).complains(&twice);
+    assert!(bench.but_for_the_log() == before);
+    let seed = strongroom::crypto::secret::Secret::<32>::generate();
+    let key = strongroom::crypto::kem::KemSecretKey::from_seed(seed);
+    let recipient = strongroom::crypto::recipient::encode_recipient(&key.public());
+    bench.keyed(&["slot", "add", "ben", "--recipient", &recipient]).ends(0);
+    let run = bench.keyed(&["slot", "add", "carl", "--recipient", &recipient]).ends(26);
+    assert_eq!(run.err, format!("error: this recipient's key opens slot ben already\n  {hint}"));
+}
+
+#[test]
+fn cards_of_another_set_are_told_from_no_cards() {
+    let bench = Bench::with_vault();
+    let two = |folder: &str| {
+        let card = |number: u8| format!("{folder}/card-{number}-of-2.txt");
+        bench.run(&["slot", "test", "--card-file", &card(1), "--card-file", &card(2)])
+    };
+    let deal = |command: &str, folder: &str| {
+        bench.keyed(&["slot", command, "board", "--cards", "2/2", "--cards-out", folder]).ends(0)
+    };
+    deal("add", "old");
+    two("old").ends(0);
+    let run = deal("passwd", "new");
+    assert!(run.out.contains("\nThe old cards still open old copies of the vault, "), "{}", run.out);
+    let run = two("old").ends(12);
+    let begin = "error: these cards are of set ";
+    assert!(run.err.starts_with(begin) && run.err.contains("; this vault's are of set "), "{}", run.err);
+    two("new").ends(0);
+    bench.keyed(&["slot", "remove", "board"]).ends(0);
+    let run = two("new").ends(12);
+    assert!(run.err.starts_with("error: no slot of this vault takes that kind of key"), "{}", run.err);
+}
+
+#[test]
+fn a_request_that_is_damaged_is_told_from_a_wrong_code() {
+    let bench = Bench::with_vault();
+    let home = bench.path("other");
+    fs::create_dir_all(&home).unwrap();
+    let environment = [("HOME", home.to_str().unwrap())];
+    let fingerprint = fingerprint(&bench);
+    let ask = || {
+        let args = ["device", "request", "--name", "laptop", "--fingerprint", &fingerprint, "--json"];
+        let json = bench.run_with(&args, &environment, b"").ends(0).json();
+        json[0]["code"].as_str().unwrap().to_owned()
+    };
+    let code = ask();
+    for folder in ["vault/q", "vault/2/q"] {
+        for (file, bytes) in crate::bench::tree(&bench.path(folder)) {
+            set_mode(&bench.path(folder).join(&file), 0o600);
+            fs::write(bench.path(folder).join(&file), &bytes[1..]).unwrap();
+        }
+    }
+    let approve = ["device", "approve", &code, "--name", "laptop"];
+    let run = bench.keyed(&approve).ends(20);
+    assert!(
+        run.err.starts_with("error: no request that can be read has that code, and one can't be: object q/"),
+        "{}",
+        run.err
+    );
+    assert!(run.err.ends_with("\n  hint: run `strongroom device request` on that machine once more: it puts its request there anew\n"));
+    assert_eq!(ask(), code);
+    bench.keyed(&approve).ends(0);
+}
+
+#[test]
+fn programs_are_told_what_is_left_of_an_old_secret_and_what_a_machine_may_do() {
+    let bench = with_reader();
+    let replaced =
+        bench.keyed(&["slot", "passwd", "anna", "--new-key-file", "new.key", "--json"]).ends(0).json();
+    let removed = bench.keyed(&["slot", "remove", "anna", "--json"]).ends(0).json();
+    for message in [&replaced[0], &removed[0]] {
+        assert_eq!(message["old_kind"], "key file");
+        assert_eq!(
+            message["old_still_opens"],
+            serde_json::json!(["vault_copies", "added_until_keys_change"])
+        );
+        assert_eq!(message["ended_by"], "strongroom rotate --reencrypt");
+    }
+    let home = bench.path("other");
+    fs::create_dir_all(&home).unwrap();
+    let environment = [("HOME", home.to_str().unwrap()), ("STRONGROOM_KEY_FILE", "key")];
+    let added =
+        bench.run_with(&["device", "add", "--name", "laptop", "--json"], &environment, b"").ends(0).json();
+    assert!(added[0]["can_remove"].is_boolean() && added[0]["can_overwrite"].is_boolean(), "{}", added[0]);
 }

@@ -18,6 +18,7 @@ pub use crate::task::browse::diff::diff;
 pub use crate::task::browse::find::Kind;
 pub use crate::task::browse::find::Search;
 pub use crate::task::browse::find::find;
+pub use crate::task::browse::snapshots::Broken;
 pub use crate::task::browse::snapshots::Filters;
 pub use crate::task::browse::snapshots::Listed;
 pub use crate::task::browse::snapshots::Listing;

@@ -13,6 +13,7 @@ use crate::vault::error::Error as VaultError;
 use crate::vault::header::Snapshot;
 use crate::vault::history::History;
 use crate::vault::read::SnapshotReader;
+use crate::vault::witness::Whole;
 
 /// A snapshot as its header tells of it, and its body once that is asked for.
 pub struct Listed<'v> {
@@ -48,8 +49,18 @@ impl Listed<'_> {
 pub struct Listing<'v> {
     /// Oldest first; those of one time by device and place in its chain.
     pub snapshots: Vec<Listed<'v>>,
-    /// Devices whose chains can't be read or don't verify; none of their snapshots is listed.
-    pub broken: Vec<(DeviceId, VaultError)>,
+    /// Devices whose chains can't be read, or don't verify, to their end.
+    pub broken: Vec<Broken>,
+}
+
+/// A chain that can't be read to its end.
+pub struct Broken {
+    /// Whose.
+    pub device: DeviceId,
+    /// The first place of it that isn't listed, nor is any after it.
+    pub from: u64,
+    /// Why.
+    pub error: VaultError,
 }
 
 impl Listing<'_> {
@@ -64,29 +75,34 @@ impl Listing<'_> {
 
 /// Reads the chains of all devices; bodies are read when they are asked for.
 ///
-/// A chain that is damaged is told and stops nothing.
+/// A chain that is damaged or forked is told and stops nothing: what is before that place is listed.
 #[must_use]
 pub fn snapshots(vault: &Vault) -> Listing<'_> {
     let devices: Vec<DeviceId> = vault.log().devices().keys().copied().collect();
-    let chains: Vec<_> = devices
-        .into_par_iter()
-        .map(|device| (device, vault.locked().history(device).map(Arc::new)))
-        .collect();
+    let chains: Vec<_> =
+        devices.into_par_iter().map(|device| (device, vault.locked().whole_history(device))).collect();
     let mut listing = Listing { snapshots: Vec::new(), broken: Vec::new() };
     for (device, chain) in chains {
-        match chain {
-            Err(error) => listing.broken.push((device, error)),
-            Ok(history) => {
-                listing.snapshots.extend(history.snapshots().iter().map(|snapshot| Listed {
-                    vault,
-                    device,
-                    history: Arc::clone(&history),
-                    snapshot: snapshot.clone(),
-                    forgotten: vault.log().is_forgotten(device, snapshot.header.seq),
-                    body: OnceLock::new(),
-                }));
+        let Whole { history, hindrance, .. } = match chain {
+            Ok(whole) => whole,
+            Err(error) => {
+                listing.broken.push(Broken { device, from: 1, error });
+                continue;
             }
+        };
+        if let Some(error) = hindrance {
+            let from = history.head().map_or(0, |head| head.seq) + 1;
+            listing.broken.push(Broken { device, from, error });
         }
+        let history = Arc::new(history);
+        listing.snapshots.extend(history.snapshots().iter().map(|snapshot| Listed {
+            vault,
+            device,
+            history: Arc::clone(&history),
+            snapshot: snapshot.clone(),
+            forgotten: vault.log().is_forgotten(device, snapshot.header.seq),
+            body: OnceLock::new(),
+        }));
     }
     listing.snapshots.sort_by_key(|listed| (listed.time(), listed.device, listed.snapshot.header.seq));
     listing

@@ -82,6 +82,7 @@ impl Problem {
             | Self::Vault(
                 error::Error::RolledBack { .. }
                 | error::Error::Forked { .. }
+                | error::Error::ForkedChain { .. }
                 | error::Error::Rivals { .. }
                 | error::Error::OtherBranch { .. }
                 | error::Error::HistoryMissing { .. }
