@@ -474,7 +474,7 @@ impl Vault {
 /// Of each former key, how often the authority was renewed since it went, or as it went: no more than that.
 ///
 /// Each renewal leaves one row of every slot that stays, so the rows of any one slot count renewals.
-fn renewals_since(former: &[FormerSlot], present: &HashSet<SlotId>) -> Vec<usize> {
+pub(super) fn renewals_since(former: &[FormerSlot], present: &HashSet<SlotId>) -> Vec<usize> {
     let mut counts: HashMap<SlotId, usize> = HashMap::new();
     let mut most = 0;
     let mut since: Vec<usize> = former
