@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::id::Fingerprint;
 use crate::store::state::StateDir;
 use crate::vault::LockedVault;
+use crate::vault::acts::ActHead;
 use crate::vault::device;
 use crate::vault::device::DeviceKeys;
 use crate::vault::device::io_error;
@@ -180,10 +181,26 @@ impl Machine {
         let heads = history::newest_headers(vault.store(), log, &pinned)?;
         let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
         pins.advance(log.head(), heads);
-        if before.as_ref() != Some(&pins) {
-            let state = self.vault_state(&fingerprint);
-            state.replace(SEEN_FILE, &pins.encode()).map_err(|error| io_error(&state, SEEN_FILE, &error))?;
+        self.keep(before.as_ref(), &pins)
+    }
+
+    /// Remembers the newest entries of people's logs.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Store`].
+    pub fn see_acts(&self, vault: &LockedVault, heads: &[ActHead]) -> Result<(), Error> {
+        let before = self.pins(&vault.log().fingerprint())?;
+        let mut pins = before.clone().unwrap_or_else(|| Pins::new(vault.log()));
+        let gone = vault.acts_gone(&pins.acts)?;
+        pins.advance_acts(heads, &gone);
+        self.keep(before.as_ref(), &pins)
+    }
+
+    fn keep(&self, before: Option<&Pins>, pins: &Pins) -> Result<(), Error> {
+        if before == Some(pins) {
+            return Ok(());
         }
-        Ok(())
+        let state = self.vault_state(&pins.fingerprint);
+        state.replace(SEEN_FILE, &pins.encode()).map_err(|error| io_error(&state, SEEN_FILE, &error))
     }
 }

@@ -72,6 +72,7 @@ pub fn verify_public(
 ) -> Result<Report, Error> {
     let mut run = Run::new(locked, observer);
     run.check_objects(pins, expect)?;
+    run.check_acts(pins);
     if *read != ReadData::None {
         let (selected, seed) = select(run.must_exist(), read);
         run.report.seed = seed;
@@ -286,6 +287,22 @@ impl<'a> Run<'a> {
             expected.entry(name.clone()).or_insert(Expected::Beginning(*digest));
         }
         expected.into_iter().collect()
+    }
+
+    /// What of people's logs names alone tell: that entries are gone from the middle, or that this machine has seen.
+    pub(super) fn check_acts(&mut self, pins: Option<&Pins>) {
+        match self.locked.act_gaps() {
+            Ok(gaps) => gaps.into_iter().for_each(|gap| self.find(gap)),
+            Err(error) => self.find(error),
+        }
+        self.check_seen_acts(pins);
+    }
+
+    pub(super) fn check_seen_acts(&mut self, pins: Option<&Pins>) {
+        match self.locked.acts_gone(pins.into_iter().flat_map(|pins| &pins.acts)) {
+            Ok(gone) => gone.iter().for_each(|head| self.find(head.is_gone())),
+            Err(error) => self.find(error),
+        }
     }
 
     fn check_lengths(&mut self, listing: &Listing) {
