@@ -233,16 +233,21 @@ fn a_whole_vault_has_no_findings_and_nothing_that_nobody_names() {
 fn damage_of_one_copy_is_told_and_costs_nothing() {
     let (case, other) = (Case::new(), Case::new());
     let copies: Vec<_> = case.names().into_iter().filter(is_copied).collect();
+    // What a writer puts last: cut off before that, the next run puts it.
+    let newest = ["2/a/", "2/s/"].map(|folder| case.memory.list(folder).unwrap().pop().unwrap().name);
     for name in copies {
         for damage in DAMAGES {
             case.reset();
             apply(&case, &other, &name, damage);
             let word = if damage == Damage::Delete { "copy missing" } else { "copy damaged" };
-            let expected = [(word, name.to_string())];
-            assert_eq!(findings(&case.public(false)), expected, "{damage:?} of {name}");
+            let is_due = damage == Damage::Delete && newest.contains(&name);
+            let expected = if is_due { vec![] } else { vec![(word, name.to_string())] };
+            let due: Vec<ObjectName> = Some(name.clone()).filter(|_| is_due).into_iter().collect();
+            let report = case.public(false);
+            assert_eq!((findings(&report), report.due), (expected.clone(), due), "{damage:?} of {name}");
             let report = case.private(&ReadData::None);
             assert_eq!(findings(&report), expected, "{damage:?} of {name}, keyed");
-            assert_eq!(report.class(), Some(Class::Integrity));
+            assert_eq!(report.class(), if is_due { None } else { Some(Class::Integrity) });
             assert_eq!(report.walked.unwrap().snapshots, 2);
         }
     }

@@ -175,6 +175,40 @@ fn it_can_be_cut_off_at_any_write_and_goes_on_with_backups_in_between() {
     }
 }
 
+#[test]
+fn going_on_after_a_cut_opens_what_was_sealed_before_once_and_no_more() {
+    let operations_of = |is_cut: bool| {
+        let (site, store) = in_memory();
+        let source = site.home.path().join("source");
+        for round in 0..12 {
+            write_source(&source, round);
+            site.backup(&source).unwrap();
+        }
+        rotate(&mut site.unlock());
+        let objects = reencrypt::survey(site.unlock().locked(), &Silent).unwrap().left.objects;
+        if is_cut {
+            // All are sealed anew and put; the record that says so is not.
+            store.plan(Some(Fault::lasting(Kind::Io, store.writes() + objects + 1)));
+            assert!(run(&mut site.unlock(), &Silent).is_err());
+            store.plan(None);
+        }
+        let packs = store.list("p/").unwrap().len() as u64;
+        assert_eq!(packs, if is_cut { objects * 2 } else { objects });
+        let mut owner = site.unlock();
+        let before = store.operations();
+        assert!(is_complete(&run(&mut owner, &Silent).unwrap()));
+        assert_eq!(store.list("p/").unwrap().len() as u64, objects, "what was sealed before is used");
+        (objects, store.operations() - before)
+    };
+    let (objects, fresh) = operations_of(false);
+    let (again, resumed) = operations_of(true);
+    assert_eq!(objects, again);
+    assert!(
+        resumed <= fresh + 3 * objects,
+        "{objects} objects: {fresh} operations, and {resumed} after a cut"
+    );
+}
+
 /// Lets a backup run at each step of a re-encryption.
 struct Meanwhile<'a> {
     site: &'a Site,

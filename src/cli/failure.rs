@@ -50,6 +50,27 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
+
+    /// How a command ended that went all its way and told, as it went, why this isn't 0; nothing if it is. It is the
+    /// last line that programs read.
+    #[must_use]
+    pub fn told(self) -> Option<Failure> {
+        let message = match self {
+            Self::Done => return None,
+            Self::Usage => "a command is missing",
+            Self::SourceIncomplete => "some source files could not be read",
+            Self::Damaged => "something is damaged, missing or not what it was signed as",
+            Self::History => "the vault's history was rolled back or forked, or a part of it is missing",
+            Self::Stale => "the newest snapshot is too old",
+            Self::RotationIncomplete => "something is still under older keys",
+            _ => "not all is as it should be",
+        };
+        let failure = Failure::new(self, message);
+        Some(match self {
+            Self::RotationIncomplete => failure.hint("run `strongroom reencrypt` again"),
+            _ => failure,
+        })
+    }
 }
 
 /// What a person is told when a command doesn't reach its end.

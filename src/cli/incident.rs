@@ -1,8 +1,12 @@
 //! `strongroom incident`: after a theft, shuts out what was stolen and says what its thief has.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ArgGroup;
 use clap::Args;
 use serde_json::json;
 
@@ -24,6 +28,7 @@ use crate::cli::slot::finish;
 use crate::cli::trusted::shown;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::text;
+use crate::id::SlotId;
 use crate::task::incident::Done;
 use crate::task::incident::Exposure;
 use crate::task::incident::Halted;
@@ -33,6 +38,7 @@ use crate::task::incident::Stolen;
 use crate::task::incident::StolenDevice;
 use crate::task::incident::StolenSlot;
 use crate::task::incident::Suspect;
+use crate::task::incident::Was;
 use crate::task::incident::seconds_a_guess;
 use crate::task::reencrypt::Amount;
 use crate::task::reencrypt::Ended;
@@ -43,18 +49,27 @@ use crate::vault::slot::Role;
 /// How many snapshots that can't be read are listed.
 const BEYOND_SHOWN: usize = 20;
 
+/// What is remembered of a slot that was taken away, in the folder of its vault: a file each, named by its id.
+const FORMER_FILE: &str = "incident-";
+/// More than any such file has, in bytes.
+const FORMER_BYTES_MAX: u64 = 64;
+/// What the page of a report has at most, in bytes.
+const REPORT_BYTES_MAX: u64 = 64 << 20;
+
 /// Tells what the theft of a machine or of a way in exposes; with --yes also shuts it out.
 ///
 /// Without --yes nothing is changed. With it the machine is revoked, or the slot taken away, the vault gets new
 /// keys, and all that is in it is sealed under them. The report says what the stolen thing could and couldn't
-/// read, since when, what was added by it, what guessing costs, and what remains to be done.
+/// read, since when, what was added by it, what guessing costs, and what remains to be done. Run again, it goes on
+/// where it was ended: what is shut out stays so, and new keys are made once.
 #[derive(Args)]
+#[command(group(ArgGroup::new("stolen").required(true).args(["device", "slot"])))]
 pub struct IncidentArgs {
     /// The stolen machine's name, or the first digits of its id
-    #[arg(long, value_name = "NAME", required_unless_present = "slot", conflicts_with = "slot")]
+    #[arg(long, value_name = "NAME")]
     device: Option<String>,
 
-    /// The stolen way in: its slot's name, or the first digits of its id
+    /// The stolen way in: its slot's name, or the first digits of its id; also one that was taken away before
     #[arg(long, value_name = "LABEL")]
     slot: Option<String>,
 
@@ -64,14 +79,14 @@ pub struct IncidentArgs {
 
     /// The last of the machine's snapshots that counts, by its place in the machine's chain; 0 for none. Those
     /// after it are lost for good [default: the newest, so that all stay]
-    #[arg(long, value_name = "NUMBER", requires = "device")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "slot")]
     last: Option<u64>,
 
     /// Do it
     #[arg(long)]
     yes: bool,
 
-    /// Write the report as a page of HTML, too, which must not exist yet
+    /// Write the report as a page of HTML, too; over no file but this report's own of an earlier run
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
@@ -86,15 +101,15 @@ pub struct IncidentArgs {
 /// As unlocking; [`Exit::Refused`] if the key is a reader's, the slot is the last owner's or the one that was
 /// opened; [`Exit::Failed`] if nothing has that name. As `reencrypt` at the end.
 pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
-    if let Some(file) = &args.report {
-        secrets::check_absent(file)?;
-    }
     let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
     if args.yes {
         return context.as_owner("incident", &format!("{about} --yes"), |vault| act(context, args, vault));
     }
     let vault = context.unlock("incident", about)?;
     let exposure = expose(context, &vault, args)?;
+    if let Some(file) = &args.report {
+        check_report(file, &exposure)?;
+    }
     publish(context, &vault, args, &exposure)?;
     Ok(Exit::Done)
 }
@@ -102,7 +117,11 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
 /// Shuts out what was stolen, makes new keys and seals everything anew.
 fn act(context: &Context, args: &IncidentArgs, vault: &mut Vault) -> Result<Exit, Failure> {
     let mut exposure = expose(context, vault, args)?;
+    if let Some(file) = &args.report {
+        check_report(file, &exposure)?;
+    }
     refuse_to_guess(&exposure, args.last)?;
+    remember(context, &exposure);
     let shut_out = {
         let _spinner = context.bars().spinner("shutting it out, and making new keys");
         exposure.shut_out(vault, &wait_for_others)
@@ -111,7 +130,11 @@ fn act(context: &Context, args: &IncidentArgs, vault: &mut Vault) -> Result<Exit
         Ok(epoch) => epoch,
         Err(halted) => return Err(half_done(context, vault, args, exposure, halted)),
     };
-    // However this ends, the report is written: the first half is done.
+    // However this ends, the report is written: the first half is done, and the second one may be cut off.
+    exposure.done = Some(Done { epoch, resealed: Resealed::Begun });
+    if let Err(unwritten) = write_report(args, &exposure) {
+        context.warn(&unwritten.message);
+    }
     finish(context, vault);
     let sealed = rotate::seal_anew(context, vault, args.budget);
     let resealed = match &sealed {
@@ -122,6 +145,46 @@ fn act(context: &Context, args: &IncidentArgs, vault: &mut Vault) -> Result<Exit
     let published = publish(context, vault, args, &exposure);
     let exit = rotate::tell(context, vault, sealed?)?;
     published.map(|()| exit)
+}
+
+/// Keeps what the vault doesn't keep of a slot, so that this command can be run again once the slot is gone.
+fn remember(context: &Context, exposure: &Exposure) {
+    let Stolen::Slot(StolenSlot { id, was: Some(was), is_gone: false, .. }) = &exposure.stolen else {
+        return;
+    };
+    let Ok(machine) = context.machine() else { return };
+    let state = machine.vault_state(&exposure.fingerprint);
+    if let Err(error) = state.replace(&format!("{FORMER_FILE}{id}"), &was.encode()) {
+        context.warn(&format!("what {} was could not be kept: {error}", id.short()));
+    }
+}
+
+/// What this machine remembers of a slot that is gone.
+fn remembered(context: &Context, vault: &Vault, id: SlotId) -> Option<Was> {
+    let state = context.machine().ok()?.vault_state(&vault.log().fingerprint());
+    let bytes = state.read(&format!("{FORMER_FILE}{id}"), FORMER_BYTES_MAX).ok()??;
+    Was::decode(&bytes).ok()
+}
+
+/// The slot that a person means, a former one if no present one fits; of those of one name the one that went last.
+fn find_slot(vault: &Vault, wanted: &str) -> Result<SlotId, Failure> {
+    let unknown = match slot::find(vault, wanted) {
+        Ok((id, ..)) => return Ok(id),
+        Err(error) => error,
+    };
+    let former = &vault.admin()?.former;
+    if let Some(named) = former.iter().rev().find(|slot| slot.label == wanted && !wanted.is_empty()) {
+        return Ok(named.id);
+    }
+    let is_it = |id: &SlotId| wanted.len() >= 4 && id.to_string().starts_with(wanted);
+    let mut ids: Vec<SlotId> = former.iter().map(|slot| slot.id).filter(is_it).collect();
+    // A slot is there once more for each log key that it had.
+    ids.sort_unstable();
+    ids.dedup();
+    match &ids[..] {
+        [only] => Ok(*only),
+        _ => Err(unknown.into()),
+    }
 }
 
 /// Says, and writes into the report, what was done if there are no new keys.
@@ -143,8 +206,12 @@ fn half_done(
         context.warn(&unpublished.message);
     }
     let why = failure.hint.as_deref().map_or_else(String::new, |hint| format!("; {hint}"));
+    let shut_out = match &exposure.stolen {
+        Stolen::Device(_) => "the machine is shut out",
+        Stolen::Slot(_) => "the way in is taken away",
+    };
     failure.hint(format!(
-        "the machine is shut out, and the keys are as they were: `strongroom rotate --reencrypt` does the rest{why}"
+        "{shut_out}, and the keys are as they were: `strongroom rotate --reencrypt` does the rest{why}"
     ))
 }
 
@@ -171,8 +238,8 @@ fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Expos
             Exposure::of_device(vault, device, args.since, args.last, context.now)
         }
         (None, label) => {
-            let (id, ..) = slot::find(vault, label.as_deref().unwrap_or_default())?;
-            Exposure::of_slot(vault, id, args.since, context.now)
+            let id = find_slot(vault, label.as_deref().unwrap_or_default())?;
+            Exposure::of_slot(vault, id, remembered(context, vault, id), args.since, context.now)
         }
     };
     exposed.map_err(|error| {
@@ -207,9 +274,7 @@ fn publish(
     exposure: &Exposure,
 ) -> Result<(), Failure> {
     let sections = sections(exposure);
-    if let Some(file) = &args.report {
-        secrets::write_new(file, page(exposure, &sections).as_bytes())?;
-    }
+    write_report(args, exposure)?;
     if context.output.json {
         return context.json(&message(vault, args, exposure, &sections));
     }
@@ -226,11 +291,57 @@ fn publish(
     Ok(())
 }
 
+/// Refuses to write over what is not this theft's own report.
+fn check_report(file: &Path, exposure: &Exposure) -> Result<(), Failure> {
+    let is_own = || {
+        let mut text = String::new();
+        let read = File::open(file).and_then(|file| file.take(REPORT_BYTES_MAX).read_to_string(&mut text));
+        read.is_ok() && text.contains(&heading(exposure))
+    };
+    match secrets::check_absent(file) {
+        Err(_) if is_own() => Ok(()),
+        Err(failure) => {
+            Err(failure
+                .hint("nothing but an earlier report on the same theft is overwritten: name a new file"))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes the page, whole or not at all, in place of what an earlier run wrote.
+fn write_report(args: &IncidentArgs, exposure: &Exposure) -> Result<(), Failure> {
+    let Some(file) = &args.report else { return Ok(()) };
+    let page = page(exposure, &sections(exposure));
+    if file.symlink_metadata().is_err() {
+        return secrets::write_new(file, page.as_bytes());
+    }
+    check_report(file, exposure)?;
+    let mut part = file.clone().into_os_string();
+    part.push(".strongroom-part");
+    // Of a run that was cut off.
+    let _ = std::fs::remove_file(&part);
+    secrets::write_new(Path::new(&part), page.as_bytes())?;
+    let renamed = std::fs::rename(&part, file);
+    renamed.map_err(|error| Failure::io(format!("{} could not be written", shown(file)), &error))
+}
+
+/// What stands at the top of each report on one theft, and on no other.
+fn heading(exposure: &Exposure) -> String {
+    let about = match &exposure.stolen {
+        Stolen::Device(stolen) => format!("machine <code>{}</code>", stolen.device),
+        Stolen::Slot(stolen) => format!("way in <code>{}</code>", stolen.id),
+    };
+    format!(
+        "<h1>Exposure report</h1>\n<p>{}<br>About {about}<br>",
+        text::fingerprint_words(&exposure.fingerprint)
+    )
+}
+
 fn page(exposure: &Exposure, sections: &[Section]) -> zeroize::Zeroizing<String> {
     let mut body = format!(
-        "<h1>Exposure report</h1>\n<p>Vault <code>{}</code><br>{}<br>Written {}</p>\n",
+        "{}Vault <code>{}</code><br>Written {}</p>\n",
+        heading(exposure),
         html::escape(&exposure.place),
-        text::fingerprint_words(&exposure.fingerprint),
         render::zoned_time(exposure.now),
     );
     for section in sections {
@@ -279,8 +390,9 @@ fn message(
             let slot = json!({
                 "id": stolen.id.to_string(),
                 "label": stolen.label,
-                "role": stolen.role.word(),
-                "kind": stolen.key.word(),
+                "role": stolen.was.map(|was| was.role.word()),
+                "kind": stolen.was.map(|was| was.key.word()),
+                "gone": stolen.is_gone,
                 "seconds_a_guess": stolen.settings().map(|settings| seconds_a_guess(&settings)),
             });
             (None, Some(slot))
@@ -472,21 +584,34 @@ impl StolenSlot {
     }
 
     fn settings(&self) -> Option<Argon2Settings> {
-        match self.key {
+        match self.was?.key {
             KeyKind::Passphrase(settings) | KeyKind::PassphraseAndKeyFile(settings) => Some(settings),
             _ => None,
         }
     }
 
+    /// What its holder could do; of one that is gone and not remembered, the most.
+    fn role(&self) -> Role {
+        self.was.map_or(Role::Owner, |was| was.role)
+    }
+
     fn about(&self, exposure: &Exposure) -> Vec<String> {
         vec![
-            format!(
-                "{} ({}), a way in: {}, as {}",
-                self.named(),
-                self.id.short(),
-                self.key.word(),
-                self.role.word()
-            ),
+            match self.was {
+                Some(was) => format!(
+                    "{} ({}), a way in: {}, as {}",
+                    self.named(),
+                    self.id.short(),
+                    was.key.word(),
+                    was.role.word()
+                ),
+                None => format!(
+                    "{} ({}), a way in that was taken away before. What it was, and whether an owner's, the vault \
+                     doesn't keep: this is told as if it had been an owner's",
+                    self.named(),
+                    self.id.short()
+                ),
+            },
             format!(
                 "The vault doesn't record when a way in was made: this one is at most as old as the vault, of {}",
                 render::zoned_time(exposure.made)
@@ -509,14 +634,15 @@ impl StolenSlot {
                 plural(held.unread, "machine", "machines")
             ));
         }
-        if self.role == Role::Owner {
+        if self.role() == Role::Owner {
             lines.push(
                 "Sign: take machines and ways in into the vault, shut them out, change the keys. The authority's \
                  signing key is another one once the slot is gone"
                     .to_owned(),
             );
         }
-        lines.push(match self.key {
+        let Some(was) = self.was else { return lines };
+        lines.push(match was.key {
             KeyKind::PassphraseAndKeyFile(_) => {
                 "That takes both, passphrase and key file; with one alone, nothing can be read".to_owned()
             }
@@ -527,15 +653,19 @@ impl StolenSlot {
                 "That takes the passphrase; who has a copy of the vault and not the passphrase can guess at it"
                     .to_owned()
             }
-            KeyKind::KeyFile | KeyKind::RecoveryCode | KeyKind::Recipient => {
-                format!("That takes the {} and a copy of the vault; either alone reads nothing", self.key.word())
+            KeyKind::KeyFile | KeyKind::RecoveryCode => {
+                format!("That takes the {} and a copy of the vault; either alone reads nothing", was.key.word())
+            }
+            KeyKind::Recipient => {
+                "That takes the outside recipient's private key and a copy of the vault; either alone reads nothing"
+                    .to_owned()
             }
         });
         lines
     }
 
     fn could_not(&self) -> Vec<String> {
-        match self.role {
+        match self.role() {
             Role::Reader => vec![
                 "Change anything: a reader's key doesn't sign, so it takes in no machine and no way in, and shuts \
                  none out"
@@ -551,7 +681,7 @@ impl StolenSlot {
     }
 
     fn added(&self, since: Option<u64>) -> Vec<String> {
-        if self.role == Role::Reader {
+        if self.role() == Role::Reader {
             return vec!["Nothing: a reader's key adds nothing".to_owned()];
         }
         let Some(since) = since else {
@@ -603,7 +733,13 @@ impl StolenSlot {
                     .to_owned(),
             ]
         };
-        match &self.key {
+        let Some(was) = &self.was else {
+            return vec![
+                "What opened it is not known here: the report of the run that took it away says what guessing costs"
+                    .to_owned(),
+            ];
+        };
+        match &was.key {
             KeyKind::Passphrase(settings) => price(settings),
             KeyKind::PassphraseAndKeyFile(settings) => {
                 let without = "Without the key file, 256 random bits, no guess can be tested. With it:".to_owned();
@@ -674,19 +810,29 @@ fn done(exposure: &Exposure) -> Vec<String> {
             (shut_out, why)
         }
         Stolen::Slot(stolen) => (
-            format!("{} no longer opens the vault", stolen.named()),
+            if stolen.is_gone {
+                format!("{} was taken away before, and opens the vault no more", stolen.named())
+            } else {
+                format!("{} no longer opens the vault", stolen.named())
+            },
             "What is added from now on takes them to read",
         ),
     };
     let Some(done) = &exposure.done else {
         return vec![
             format!("With --yes: {shut_out}"),
-            format!("New keys for the vault. {why}"),
+            if exposure.has_new_keys {
+                format!("No other new keys: those of epoch {} were made since. {why}", exposure.newest)
+            } else {
+                format!("New keys for the vault. {why}")
+            },
             format!("Sealed anew under them: up to {}", objects(&exposure.held.amount)),
         ];
     };
     let mut lines = vec![shut_out];
-    if !matches!(done.resealed, Resealed::NoKeys(_)) {
+    if exposure.has_new_keys {
+        lines.push(format!("Epoch {} had begun since, with new keys. {why}", done.epoch));
+    } else if !matches!(done.resealed, Resealed::NoKeys(_)) {
         lines.push(format!("Epoch {} has begun, with new keys. {why}", done.epoch));
     }
     lines.push(match &done.resealed {
@@ -696,6 +842,9 @@ fn done(exposure: &Exposure) -> Vec<String> {
             objects(done),
             objects(left)
         ),
+        Resealed::Begun => {
+            "Sealing anew what was there has begun: this was written before it ended".to_owned()
+        }
         Resealed::Stopped(why) => format!("Sealing anew what was there has stopped: {}", one_line(why)),
         Resealed::NoKeys(why) => format!("No new keys were made: {}", one_line(why)),
     });
@@ -739,7 +888,7 @@ fn remains(exposure: &Exposure) -> Vec<String> {
                         .to_owned(),
                 );
             }
-            if stolen.role == Role::Owner {
+            if stolen.role() == Role::Owner {
                 lines.push(
                     "Give people who check receipts a new one: `strongroom device list` prints it".to_owned(),
                 );
@@ -759,7 +908,8 @@ mod tests {
         let says = |key| {
             let (id, label) = (crate::id::SlotId([7; 16]), "anna".to_owned());
             let devices_since = Vec::new();
-            let slot = StolenSlot { id, label, role: Role::Reader, key, devices_since, is_last_code: false };
+            let was = Some(Was { role: Role::Reader, key });
+            let slot = StolenSlot { id, label, was, is_gone: false, devices_since, is_last_code: false };
             slot.guessing().join("\n")
         };
         let own = says(KeyKind::Passphrase(Argon2Settings::DEFAULT));

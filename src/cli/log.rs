@@ -17,6 +17,7 @@ use crate::id::SlotId;
 use crate::tree::path::printable;
 use crate::vault::Vault;
 use crate::vault::acts::Act;
+use crate::vault::acts::ActHead;
 use crate::vault::acts::Deed;
 use crate::vault::acts::Done;
 use crate::vault::error::Error;
@@ -41,7 +42,7 @@ const OWNERS_COMMANDS: [&str; 11] = [
 ///
 /// Each command that opens the vault to read or to change it has an entry, signed with the slot that opened
 /// it, if the vault could be written then. Who has a key and a copy of the files can read them elsewhere and
-/// leaves no entry; whoever can delete files can remove the newest ones.
+/// leaves no entry. If entries are gone, the newest ones too, this machine notices as far as it has seen them.
 #[derive(Args)]
 pub struct LogArgs {
     /// Only what was done with this slot, present or former: its name, or the first digits of its id
@@ -70,7 +71,11 @@ enum Since {
 pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Failure> {
     let vault = context.unlock("log", args.slot.as_deref().unwrap_or_default())?;
     let slots = args.slot.as_deref().map(|wanted| find(&vault, wanted)).transpose()?;
-    let acts = vault.acts()?;
+    let mut acts = vault.acts()?;
+    let pins = context.machine()?.pins(&vault.log().fingerprint())?;
+    let gone = vault.locked().acts_gone(pins.iter().flat_map(|pins| &pins.acts))?;
+    acts.problems.extend(gone.iter().map(ActHead::is_gone));
+    context.see_acts(vault.locked(), &acts.heads);
     let since = match args.since {
         None => 0,
         Some(Since::Time(time)) => time,

@@ -163,7 +163,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => parse_failure(&error, is_json),
     };
     match ended {
-        Ok(exit) => ExitCode::from(exit.code()),
+        Ok(exit) => {
+            if let Some(failure) = exit.told().filter(|_| is_json) {
+                say(&format!("{}\n", failure.json()));
+            }
+            ExitCode::from(exit.code())
+        }
         Err(failure) => {
             if failure.is_silent {
             } else if is_json {

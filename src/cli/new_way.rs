@@ -138,6 +138,12 @@ impl NewWayArgs {
         }
     }
 
+    /// Where the new key file is, if one is asked for.
+    #[must_use]
+    pub fn key_file(&self) -> Option<&Path> {
+        self.new_key_file.as_deref()
+    }
+
     fn is_of_person(&self) -> bool {
         self.new_password_file.is_some()
             || self.new_password_command.is_some()

@@ -35,6 +35,7 @@ use crate::store::Store;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::acts::Act;
+use crate::vault::acts::ActHead;
 use crate::vault::acts::Deed;
 use crate::vault::authority::Log;
 use crate::vault::authority::Vouched;
@@ -271,7 +272,7 @@ impl Context {
             None => self.way(&locked)?,
         };
         let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
-        self.record(&vault, command, Deed::Given(about.to_owned()));
+        self.record_change(&vault, command, about)?;
         vault.admin()?;
         self.renew_lock(&mut vault, &way);
         Ok(vault)
@@ -335,11 +336,45 @@ impl Context {
     /// Adds to the log of the slot that was opened. A store that can't be written, or is full, is no reason
     /// not to restore from it.
     pub fn record(&self, vault: &Vault, command: &str, deed: Deed) {
+        let Err(error) = self.put_act(vault, command, deed) else { return };
+        let text = format!("the log of who did what has no entry of this: {error}");
+        if vault.store().writable().is_ok() {
+            self.warn(&text);
+        } else if self.output.verbose > 0 {
+            self.note(&format!("note: {text}"));
+        }
+    }
+
+    /// The same for a command that changes the vault, which is not done unseen.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] if there can be no entry of it.
+    fn record_change(&self, vault: &Vault, command: &str, about: &str) -> Result<(), Failure> {
+        match self.put_act(vault, command, Deed::Given(about.to_owned())) {
+            Err(error) if vault.store().writable().is_ok() => {
+                let error = Failure::from(&error).message;
+                let what = format!("the log of who did what can't take an entry of this: {error}");
+                Err(Failure::new(Exit::Refused, what).hint(
+                    "nothing was changed; see to it that files can be put below u and 2/u in the vault's folder",
+                ))
+            }
+            // Where nothing can be written, nothing is changed.
+            _ => Ok(()),
+        }
+    }
+
+    fn put_act(&self, vault: &Vault, command: &str, deed: Deed) -> Result<(), Error> {
         let act = Act { host: host_name(), command: command.to_owned(), deed };
-        if let Err(error) = vault.record_act(&act, self.now)
-            && self.output.verbose > 0
-        {
-            self.note(&format!("note: the log of who did what has no entry of this: {error}"));
+        let head = vault.record_act(&act, self.now)?;
+        self.see_acts(vault.locked(), &[head]);
+        Ok(())
+    }
+
+    /// Remembers entries of people's logs, so that it is noticed if they go. A state folder that can't be written
+    /// was told of when the vault was opened.
+    pub fn see_acts(&self, locked: &LockedVault, heads: &[ActHead]) {
+        if let (false, Ok(machine)) = (locked.store().is_sealed_file(), self.machine()) {
+            let _ = machine.see_acts(locked, heads);
         }
     }
 

@@ -28,6 +28,7 @@ use crate::cli::slot::finish;
 use crate::cli::snapshots;
 use crate::cli::snapshots::Part;
 use crate::cli::terminal;
+use crate::cli::trusted::quoted;
 use crate::cli::trusted::shown;
 use crate::crypto::card::Card;
 use crate::crypto::secret::SecretBytes;
@@ -86,6 +87,7 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
     let mut vault = open(context)?;
     let found = devices(context, &vault);
     show(context, &vault, &found)?;
+    check_restore(context, &vault, args)?;
     if vault.admin().is_err() {
         return by_reader(context, &vault, args, &found);
     }
@@ -96,6 +98,19 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
         next(context, restored.as_ref().is_ok_and(Option::is_some))?;
     }
     restored.map(|exit| exit.unwrap_or(Exit::Done))
+}
+
+/// Sees to it that what is asked to be restored can be: the code is retired only after that.
+fn check_restore(context: &Context, vault: &Vault, args: &RecoverArgs) -> Result<(), Failure> {
+    let (Some(snapshot), Some(target)) = (&args.restore, &args.target) else { return Ok(()) };
+    let asked = RestoreArgs::new(snapshot.clone(), target.clone());
+    restore::check(context, vault, &asked).map_err(|failure| {
+        let hint = match failure.hint.as_deref() {
+            Some(hint) if !hint.contains("--overwrite") => format!("nothing was changed; {hint}"),
+            _ => "nothing was changed; name a new folder with `--target`".to_owned(),
+        };
+        failure.hint(hint)
+    })
 }
 
 /// Opens the vault with what the options give; at a terminal, a code or cards can be typed.
@@ -423,15 +438,62 @@ fn restore(
 ) -> Result<Option<Exit>, Failure> {
     let target = args.target.clone().unwrap_or_else(|| PathBuf::from(TARGET));
     if let Some(snapshot) = &args.restore {
-        return restore::take_out(context, vault, &RestoreArgs::new(snapshot.clone(), target)).map(Some);
+        return take_out(context, vault, args, snapshot.clone(), target).map(Some);
     }
     let newest = found.iter().flat_map(|of| of.newest.iter().map(move |newest| (of, newest)));
     let Some((of, newest)) = newest.max_by_key(|(_, newest)| newest.time) else { return Ok(None) };
+    let target = free_folder(&target);
     if context.output.json || !terminal::is_there() || !ask_restore(of, newest, &target)? {
         return Ok(None);
     }
-    let args = RestoreArgs::new(newest.id.to_string().into(), target);
-    restore::take_out(context, vault, &args).map(Some)
+    take_out(context, vault, args, newest.id.to_string().into(), target).map(Some)
+}
+
+/// `wanted`, or that with the first number with which it can be restored to: one that is not there, or empty.
+fn free_folder(wanted: &Path) -> PathBuf {
+    let numbered = (2_u64..).map(|number| {
+        let mut name = wanted.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    });
+    let is_free = |folder: &PathBuf| match folder.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => folder.symlink_metadata().is_err(),
+    };
+    let mut folders = std::iter::once(wanted.to_owned()).chain(numbered);
+    folders.find(is_free).expect("there are more numbers than folders")
+}
+
+/// Restores; if that fails, the rest is done all the same, and another command goes on.
+fn take_out(
+    context: &Context,
+    vault: &Vault,
+    args: &RecoverArgs,
+    snapshot: OsString,
+    target: PathBuf,
+) -> Result<Exit, Failure> {
+    let key = match args.new.key_file() {
+        Some(file) if vault.admin().is_ok() => format!("--key-file {} ", quoted(&shown(file))),
+        _ => String::new(),
+    };
+    let command = format!(
+        "strongroom {key}restore {} --target {}",
+        quoted(&one_line(&snapshot.to_string_lossy())),
+        quoted(&shown(&target))
+    );
+    restore::take_out(context, vault, &RestoreArgs::new(snapshot, target)).map_err(|failure| {
+        let overwrite = match failure.hint.as_deref() {
+            Some(hint) if hint.contains("--overwrite") => " --overwrite if-changed",
+            _ => "",
+        };
+        match failure.exit {
+            // What is damaged stays so.
+            Exit::Damaged => failure,
+            _ => {
+                failure.hint(format!("`{command}{overwrite}` takes the files out; this command did the rest"))
+            }
+        }
+    })
 }
 
 fn ask_restore(of: &Found, newest: &Newest, target: &Path) -> Result<bool, Failure> {

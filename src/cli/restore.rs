@@ -16,6 +16,7 @@ use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;
+use crate::task::browse;
 use crate::task::restore;
 use crate::task::restore::Options;
 use crate::task::restore::Summary;
@@ -117,6 +118,18 @@ fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
     let part = Part::parse(args.snapshot.clone())?;
     let subpath = part.path.clone();
     Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, all_or_nothing: false }))
+}
+
+/// Sees to it that [`take_out`] can begin, without a word in the person's log.
+///
+/// # Errors
+/// [`Exit::Failed`] if there is no such snapshot or nothing at that path in it; what the target says.
+pub fn check(context: &Context, vault: &Vault, args: &RestoreArgs) -> Result<(), Failure> {
+    let (part, options) = understood(args)?;
+    let (listing, _) = snapshots::listing(context, vault);
+    let listed = browse::choose(&listing.snapshots, &part.which, &args.filters.filters()?)?;
+    let reader = browse::reader(vault, listed)?;
+    Ok(restore::check(&reader, &args.target, &options)?)
 }
 
 /// Restores from a vault that is open.

@@ -33,8 +33,9 @@ pub struct RotateArgs {
     #[arg(long)]
     reencrypt: bool,
 
-    #[command(flatten)]
-    limits: LimitArgs,
+    /// Stop re-encryption after this time, such as 20m, and leave the rest to `reencrypt`; exit code 25 then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "reencrypt")]
+    budget: Option<Duration>,
 }
 
 /// Seals all that is under older keys anew, while backups and restores go on.
@@ -43,12 +44,6 @@ pub struct RotateArgs {
 /// secrets are removed from the vault.
 #[derive(Args)]
 pub struct ReencryptArgs {
-    #[command(flatten)]
-    limits: LimitArgs,
-}
-
-#[derive(Args)]
-struct LimitArgs {
     /// Stop after this time, such as 20m, and leave the rest to the next run; exit code 25 then
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     budget: Option<Duration>,
@@ -63,7 +58,7 @@ pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
     context.as_owner("rotate", about, |vault| {
         rotate(context, vault)?;
         if args.reencrypt {
-            return reencrypt_all(context, vault, args.limits.budget);
+            return reencrypt_all(context, vault, args.budget);
         }
         if !context.output.json {
             context.line(
@@ -116,7 +111,7 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    context.as_owner("reencrypt", "", |vault| reencrypt_all(context, vault, args.limits.budget))
+    context.as_owner("reencrypt", "", |vault| reencrypt_all(context, vault, args.budget))
 }
 
 /// Re-encrypts, and says what is now true.
@@ -141,10 +136,21 @@ pub fn seal_anew(context: &Context, vault: &mut Vault, budget: Option<Duration>)
         budget.map(|budget| context.now.saturating_add(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX)));
     let options = Options { until, clock, wait: &wait_for_others };
     let bars = context.watched_bars();
-    let summary = reencrypt::reencrypt(vault, &options, &bars)?;
+    let summary = reencrypt::reencrypt(vault, &options, &bars);
     drop(bars);
+    let summary = summary.map_err(|error| goes_on(error.into()))?;
     context.pin_quietly(&context.machine()?, vault.locked());
     Ok(summary)
+}
+
+/// What goes on from here, whichever command this was a part of: `rotate` once more would make other keys.
+fn goes_on(failure: Failure) -> Failure {
+    const HOW: &str = "`strongroom reencrypt` goes on where this one stopped";
+    let hint = match &failure.hint {
+        Some(why) if failure.exit != Exit::Interrupted => format!("{why}; then {HOW}"),
+        _ => format!("the vault is sound; {HOW}"),
+    };
+    failure.hint(hint)
 }
 
 /// Says what a run of re-encryption did.
@@ -257,4 +263,20 @@ fn message(vault: &Vault, summary: &Summary, statement: Option<&str>) -> serde_j
         "newest_epoch": keys.newest.0,
         "statement": statement,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::error::Error;
+
+    #[test]
+    fn what_was_cut_off_goes_on_without_other_keys() {
+        let interrupted = goes_on(Error::Interrupted.into());
+        let hint = "the vault is sound; `strongroom reencrypt` goes on where this one stopped";
+        assert_eq!((interrupted.exit, interrupted.hint.as_deref()), (Exit::Interrupted, Some(hint)));
+        let full = goes_on(Failure::new(Exit::Failed, "the disk is full").hint("make room"));
+        let hint = "make room; then `strongroom reencrypt` goes on where this one stopped";
+        assert_eq!(full.hint.as_deref(), Some(hint));
+    }
 }

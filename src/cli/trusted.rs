@@ -59,7 +59,8 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// As a shell takes it, if it has to be quoted.
-fn quoted(shown: &str) -> String {
+#[must_use]
+pub fn quoted(shown: &str) -> String {
     let is_plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:@".contains(&byte));
     if is_plain { shown.to_owned() } else { format!("'{}'", shown.replace('\'', "'\\''")) }
 }

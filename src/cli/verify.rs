@@ -22,6 +22,7 @@ use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;
 use crate::cli::status::count;
 use crate::id::Epoch;
+use crate::id::ObjectName;
 use crate::task;
 use crate::task::reencrypt;
 use crate::task::reencrypt::Exposed;
@@ -254,6 +255,9 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
             render::size(report.stray_bytes)
         ));
     }
+    for name in &report.due {
+        context.note(&due(name));
+    }
     if report.strangers > 0 {
         context.note(&format!(
             "{} in the vault's folder are not strongroom's",
@@ -313,6 +317,19 @@ fn show_finding(context: &Context, finding: &Finding) -> Result<(), Failure> {
         context.line(&format!("  and {} more", render::count(finding.lost_total - shown)))?;
     }
     Ok(())
+}
+
+/// That a second copy isn't there yet, and what puts it.
+fn due(name: &ObjectName) -> String {
+    let by = match name.as_str().get(2..3) {
+        Some("a") => "next owner's command that changes something, or the next backup,",
+        Some("s") => "next backup of its machine",
+        Some("u") => "next command of its holder",
+        _ => "same `strongroom device request`",
+    };
+    format!(
+        "copy {name} is not there yet, and the other one is whole: its writer was cut off, or is at work; the {by} puts it"
+    )
 }
 
 fn counted(number: u64, thing: &str) -> String {
@@ -400,6 +417,7 @@ fn summary_json(report: &Report, read: &ReadData, exit: Exit) -> Value {
         "objects": report.objects,
         "bytes": report.bytes,
         "objects_copied": report.copied,
+        "copies_due": report.due.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "objects_read": report.read,
         "bytes_read": report.read_bytes,
         "contents_opened": report.opened,
@@ -538,6 +556,21 @@ fn parse_subset(text: &str) -> Result<ReadData, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_copy_that_is_due_is_told_with_what_puts_it() {
+        let said = |name: &str| due(&ObjectName::parse(name).unwrap());
+        assert_eq!(
+            said("2/s/00/11"),
+            "copy 2/s/00/11 is not there yet, and the other one is whole: its writer was cut off, or is at work; the \
+             next backup of its machine puts it"
+        );
+        assert!(
+            said("2/a/00").contains("the next owner's command that changes something, or the next backup,")
+        );
+        assert!(said("2/u/00/11").contains("the next command of its holder puts it"));
+        assert!(said("2/q/00").contains("the same `strongroom device request` puts it"));
+    }
 
     #[test]
     fn parts_to_read_are_given_in_three_ways() {

@@ -2,6 +2,9 @@
 //!
 //! An [`Exposure`] is numbers and names alone; what follows from them is said where it is shown.
 
+use crate::codec;
+use crate::codec::Reader;
+use crate::codec::Writer;
 use crate::crypto::kdf::Argon2Settings;
 use crate::id::DeviceId;
 use crate::id::Epoch;
@@ -35,6 +38,11 @@ pub struct Exposure {
     pub stolen: Stolen,
     /// What the vault held then.
     pub held: Held,
+    /// The newest epoch.
+    pub newest: Epoch,
+    /// Whether it began as the stolen thing was shut out, or after that: then no key that it knew is in use, and
+    /// sealing anew is all that is left to do.
+    pub has_new_keys: bool,
     /// What was done; nothing in a dry run.
     pub done: Option<Done>,
 }
@@ -93,14 +101,23 @@ pub struct StolenSlot {
     pub id: SlotId,
     /// What people call it.
     pub label: String,
-    /// What its holder may do.
-    pub role: Role,
-    /// What opens it.
-    pub key: KeyKind,
+    /// What its holder could do and what opened it; not known if it is gone and this machine doesn't remember.
+    pub was: Option<Was>,
+    /// Whether it was taken away before.
+    pub is_gone: bool,
     /// Machines that were taken in after the theft: whoever holds an owner's key can do that.
     pub devices_since: Vec<(DeviceId, String, u64)>,
     /// Whether the vault is left without a recovery code or cards.
     pub is_last_code: bool,
+}
+
+/// What the vault doesn't keep of a slot that is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Was {
+    /// What its holder could do.
+    pub role: Role,
+    /// What opened it.
+    pub key: KeyKind,
 }
 
 /// What a slot's holder holds, and so what there is to guess.
@@ -159,6 +176,8 @@ pub enum Resealed {
         /// Under older keys, replaced, and not removed by the store.
         kept: u64,
     },
+    /// It has begun, and this is told before it ends.
+    Begun,
     /// It ended with an error.
     Stopped(String),
     /// It was not begun, as no new keys could be made: the stolen machine is shut out and that is all.
@@ -212,19 +231,30 @@ impl Exposure {
             is_shut_out: known.revoked.is_some_and(|at| at.seq == seq_of(last)),
         };
         stolen.suspect(vault, snapshots, since)?;
-        Ok(Self::of(vault, Stolen::Device(stolen), since, now))
+        let has_new_keys = stolen.is_shut_out && vault.locked().has_new_keys_since_revocation(device)?;
+        Ok(Self { has_new_keys, ..Self::of(vault, Stolen::Device(stolen), since, now) })
     }
 
-    /// What the theft of what opens a slot exposes.
+    /// What the theft of what opens a slot exposes. Of one that was taken away before, `was` is what this machine
+    /// remembers.
     ///
     /// # Errors
-    /// [`Error::Vault`]: [`error::Error::SlotGone`]; [`error::Error::NotOwner`];
+    /// [`Error::Vault`]: [`error::Error::SlotGone`] if there never was such a slot; [`error::Error::NotOwner`];
     /// [`error::Error::LastOwner`] if nobody could change the vault without it; [`Error::Refused`] if it is
     /// the one that opened the vault.
-    pub fn of_slot(vault: &Vault, id: SlotId, since: Option<u64>, now: u64) -> Result<Self, Error> {
-        vault.admin()?;
+    pub fn of_slot(
+        vault: &Vault,
+        id: SlotId,
+        was: Option<Was>,
+        since: Option<u64>,
+        now: u64,
+    ) -> Result<Self, Error> {
+        let admin = vault.admin()?;
         let slots = &vault.slots().slots;
-        let slot = slots.iter().find(|slot| slot.id == id).ok_or(error::Error::SlotGone)?;
+        let slot = slots.iter().find(|slot| slot.id == id);
+        if slot.is_none() && !admin.former.iter().any(|former| former.id == id) {
+            return Err(error::Error::SlotGone.into());
+        }
         let others = || slots.iter().filter(|other| other.id != id);
         if !others().any(|other| other.role == Role::Owner) {
             return Err(error::Error::LastOwner.into());
@@ -233,21 +263,24 @@ impl Exposure {
             let what = "the vault was opened with the very slot that was stolen".to_owned();
             return Err(Error::Refused { what });
         }
+        let was = slot.map(|slot| Was { role: slot.role, key: KeyKind::of(&slot.lock) }).or(was);
         let devices = vault.log().devices().iter();
         let stolen = StolenSlot {
             id,
             label: vault.slot_label(id).unwrap_or_default().to_owned(),
-            role: slot.role,
-            key: KeyKind::of(&slot.lock),
+            was,
+            is_gone: slot.is_none(),
             devices_since: devices
                 .filter(|(_, known)| since.is_some_and(|since| known.added >= since))
                 .map(|(device, known)| {
                     (*device, vault.device_name(*device).unwrap_or_default().to_owned(), known.added)
                 })
                 .collect(),
-            is_last_code: slot.lock.is_code() && !others().any(|other| other.lock.is_code()),
+            is_last_code: was.is_some_and(|was| was.key.is_for_once())
+                && !others().any(|other| other.lock.is_code()),
         };
-        Ok(Self::of(vault, Stolen::Slot(stolen), since, now))
+        let has_new_keys = stolen.is_gone && vault.has_new_keys_since_slot(id)?;
+        Ok(Self { has_new_keys, ..Self::of(vault, Stolen::Slot(stolen), since, now) })
     }
 
     fn of(vault: &Vault, stolen: Stolen, since: Option<u64>, now: u64) -> Self {
@@ -260,17 +293,23 @@ impl Exposure {
             since,
             stolen,
             held: Held::of(vault),
+            newest: log.keys().newest,
+            has_new_keys: false,
             done: None,
         }
     }
 
-    /// Shuts the stolen thing out and begins a new epoch, which is returned. A slot goes in the same record.
+    /// Shuts the stolen thing out and begins a new epoch, which is returned. A slot goes in the same record. What
+    /// an earlier run has done is not done again.
     ///
     /// # Errors
     /// As [`Vault::revoke_device`] and [`Vault::change_keys`].
     pub fn shut_out(&self, vault: &mut Vault, wait: &dyn Fn(u32)) -> Result<Epoch, Halted> {
+        if self.has_new_keys {
+            return Ok(vault.log().keys().newest);
+        }
         let slot = match &self.stolen {
-            Stolen::Slot(stolen) => Some(stolen.id),
+            Stolen::Slot(stolen) => (!stolen.is_gone).then_some(stolen.id),
             Stolen::Device(stolen) => {
                 self.revoke(stolen, vault, wait).map_err(|error| Halted { is_shut_out: false, error })?;
                 None
@@ -347,6 +386,56 @@ impl StolenDevice {
     }
 }
 
+impl Was {
+    /// Its bytes, for the memory of the machine that takes the slot away.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.u8(if self.role == Role::Owner { 1 } else { 2 });
+        match self.key {
+            KeyKind::Passphrase(settings) => write_settings(out.u8(1), &settings),
+            KeyKind::PassphraseAndKeyFile(settings) => write_settings(out.u8(2), &settings),
+            KeyKind::KeyFile => out.u8(3),
+            KeyKind::RecoveryCode => out.u8(4),
+            KeyKind::Cards { threshold, count } => out.u8(5).u8(threshold).u8(count),
+            KeyKind::Recipient => out.u8(6),
+        };
+        out.finish()
+    }
+
+    /// Reads what [`Was::encode`] wrote.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, codec::Error> {
+        let mut from = Reader::new(bytes);
+        let role = match from.u8()? {
+            1 => Role::Owner,
+            2 => Role::Reader,
+            _ => return Err(codec::Error::NotCanonical("role")),
+        };
+        let key = match from.u8()? {
+            1 => KeyKind::Passphrase(read_settings(&mut from)?),
+            2 => KeyKind::PassphraseAndKeyFile(read_settings(&mut from)?),
+            3 => KeyKind::KeyFile,
+            4 => KeyKind::RecoveryCode,
+            5 => KeyKind::Cards { threshold: from.u8()?, count: from.u8()? },
+            6 => KeyKind::Recipient,
+            _ => return Err(codec::Error::NotCanonical("kind")),
+        };
+        from.finish()?;
+        Ok(Self { role, key })
+    }
+}
+
+fn write_settings<'a>(out: &'a mut Writer, settings: &Argon2Settings) -> &'a mut Writer {
+    out.u32(settings.memory_kib).u8(settings.passes).u8(settings.lanes)
+}
+
+fn read_settings(from: &mut Reader<'_>) -> Result<Argon2Settings, codec::Error> {
+    Ok(Argon2Settings { memory_kib: from.u32()?, passes: from.u8()?, lanes: from.u8()? })
+}
+
 impl KeyKind {
     fn of(lock: &Lock) -> Self {
         match lock {
@@ -357,6 +446,11 @@ impl KeyKind {
             Lock::Cards { threshold, count, .. } => Self::Cards { threshold: *threshold, count: *count },
             Lock::Recipient => Self::Recipient,
         }
+    }
+
+    /// Whether it is for the day when all else is gone.
+    fn is_for_once(&self) -> bool {
+        matches!(self, Self::RecoveryCode | Self::Cards { .. })
     }
 
     /// The words for it, as for the lock.
@@ -408,6 +502,27 @@ pub fn seconds_a_guess(settings: &Argon2Settings) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_slot_was_reads_back_and_nothing_else_passes_for_it() {
+        let settings = Argon2Settings::DEFAULT;
+        for key in [
+            KeyKind::Passphrase(settings),
+            KeyKind::PassphraseAndKeyFile(settings),
+            KeyKind::KeyFile,
+            KeyKind::RecoveryCode,
+            KeyKind::Cards { threshold: 2, count: 3 },
+            KeyKind::Recipient,
+        ] {
+            for role in [Role::Owner, Role::Reader] {
+                let bytes = Was { role, key }.encode();
+                assert_eq!(Was::decode(&bytes), Ok(Was { role, key }));
+                assert!(
+                    Was::decode(&bytes[1..]).is_err() && Was::decode(&[&bytes[..], &[0]].concat()).is_err()
+                );
+            }
+        }
+    }
 
     #[test]
     fn a_guess_costs_in_proportion_to_memory_and_passes() {

@@ -32,8 +32,10 @@ use crate::vault::record::SupersedeRow;
 use crate::vault::reseal::Strays;
 
 /// Objects of so many bytes are sealed anew before a record says so. A run that is killed leaves at most
-/// these behind, and the next one finds them; while a batch is on its way the vault holds both of each.
+/// these behind, and the next one opens them to use them; while a batch is on its way the vault holds both of each.
 const BATCH_BYTES: u64 = 256 << 20;
+/// And so many objects, so that many small ones are no more to lose than few large ones.
+const BATCH_OBJECTS: usize = 256;
 
 /// How re-encryption goes.
 pub struct Options<'a> {
@@ -312,7 +314,9 @@ fn pass(
     observer.event(&Event::Phase(Phase::Reencrypting));
     observer.event(&Event::Total { items: found.left.objects, bytes: found.left.bytes });
     let Survey { old, named, mut problems, .. } = found;
-    let strays = strays(vault, &named)?;
+    let (until, clock) = (options.until, options.clock);
+    let is_over = || observer.interrupted() || until.is_some_and(|until| clock() >= until);
+    let strays = strays(vault, &named, &old, &is_over)?;
     let epoch = vault.log().keys().newest;
     let mut rest = &old[..];
     while !rest.is_empty() {
@@ -321,17 +325,16 @@ fn pass(
             bytes += u64::from(old.object.length);
             bytes <= BATCH_BYTES
         };
-        let (batch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let fitting = rest.iter().take(BATCH_OBJECTS).take_while(fits).count();
+        let (batch, after) = rest.split_at(fitting.max(1));
         rest = after;
-        let (until, clock) = (options.until, options.clock);
-        let is_over = || observer.interrupted() || until.is_some_and(|until| clock() >= until);
         let sealed: Vec<Option<Result<Digest, error::Error>>> = batch
             .par_iter()
             .map(|old| {
                 if is_over() {
                     return None;
                 }
-                let sealed = one(vault, old, strays.get(&old.device));
+                let sealed = one(vault, old, &strays);
                 if sealed.is_ok() {
                     let bytes = u64::from(old.object.length);
                     observer.event(&Event::Progress { items: 1, bytes });
@@ -400,30 +403,38 @@ fn has_moved(vault: &Vault, old: &Old) -> bool {
 }
 
 /// Seals one object anew and stores it.
-fn one(vault: &Vault, old: &Old, strays: Option<&Strays>) -> Result<Digest, error::Error> {
-    let none = Strays::new();
-    let resealed = vault.reseal(old.device, &old.object, strays.unwrap_or(&none))?;
+fn one(vault: &Vault, old: &Old, strays: &Strays) -> Result<Digest, error::Error> {
+    let resealed = vault.reseal(old.device, &old.object, strays)?;
     vault.put_resealed(old.device, &resealed)?;
     Ok(resealed.name)
 }
 
-/// What the store holds that no header and no record names: packs of a backup that is under way or was
-/// cut off, and what a run of this that was killed has sealed.
+/// What the store holds that no header and no record names, and that is as long as something still to be sealed
+/// anew: packs of a backup that is under way or was cut off, and what a run of this that was killed has sealed.
+/// Each is opened once, so that going on costs no more than doing the lost batch again.
 fn strays(
     vault: &Vault,
     named: &BTreeMap<DeviceId, HashSet<Digest>>,
-) -> Result<BTreeMap<DeviceId, Strays>, Error> {
-    let mut all = BTreeMap::new();
+    old: &[Old],
+    is_over: &(dyn Fn() -> bool + Sync),
+) -> Result<Strays, Error> {
+    let lengths: HashSet<(DeviceId, u32)> = old.iter().map(|old| (old.device, old.object.length)).collect();
+    let mut unnamed = Vec::new();
     for (device, named) in named {
-        let mut strays = Strays::new();
         for (name, bytes) in vault.locked().stored(*device)? {
-            if !named.contains(&name) {
-                strays.entry(bytes).or_default().push(name);
+            let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if !named.contains(&name) && lengths.contains(&(*device, length)) {
+                unnamed.push((*device, name, length));
             }
         }
-        all.insert(*device, strays);
     }
-    Ok(all)
+    let strays = Strays::default();
+    unnamed.par_iter().for_each(|(device, name, length)| {
+        if !is_over() {
+            vault.note_stray(&strays, *device, *name, *length);
+        }
+    });
+    Ok(strays)
 }
 
 /// Removes what older epochs' keys would still open and no header can list any more, now that those

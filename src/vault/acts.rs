@@ -8,6 +8,8 @@
 //! Each change of the authority draws every slot's log key anew, so that an owner who is none any more signs in
 //! nobody's name. A slot's log goes on under the new key after what stands there.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -33,6 +35,8 @@ use crate::seal::pseal;
 use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealer;
+use crate::store;
+use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::authority::LogHead;
 use crate::vault::authority::damaged;
@@ -213,6 +217,70 @@ impl Entry {
     }
 }
 
+/// Which entry of a slot's log this is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ActHead {
+    /// Whose log.
+    pub slot: SlotId,
+    /// Its place in that log.
+    pub seq: u64,
+    /// Of all its bytes.
+    pub digest: Digest,
+}
+
+impl ActHead {
+    /// That this entry was there and isn't any more.
+    #[must_use]
+    pub fn is_gone(&self) -> Error {
+        Error::HistoryMissing {
+            what: format!(
+                "entry {} of the log of slot {}, which this machine has seen, is gone",
+                self.seq,
+                self.slot.short()
+            ),
+        }
+    }
+}
+
+impl LockedVault {
+    /// Those of `seen` that stand in the store no more, in neither copy.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn acts_gone<'a>(&self, seen: impl IntoIterator<Item = &'a ActHead>) -> Result<Vec<ActHead>, Error> {
+        let is_there = |name: &ObjectName| match self.store().size(name) {
+            Err(store::Error::Missing { .. }) => Ok(false),
+            result => result.map(|_| true),
+        };
+        let mut gone = Vec::new();
+        for head in seen {
+            let name = Place::Log { slot: head.slot, seq: head.seq, digest: first8(&head.digest) }.name();
+            if !is_there(&name)? && !is_there(&name.second())? {
+                gone.push(*head);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Each place in a slot's log at which no entry stands though a later one does, as far as names tell.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn act_gaps(&self) -> Result<Vec<Error>, Error> {
+        let mut places: BTreeMap<SlotId, BTreeSet<u64>> = BTreeMap::new();
+        for name in fetch::list_both(self.store(), "u/")? {
+            if let Some(Place::Log { slot, seq, .. }) = Place::parse(&name) {
+                places.entry(slot).or_default().insert(seq);
+            }
+        }
+        let gaps = places.iter().flat_map(|(slot, seqs)| {
+            let before = seqs.iter().filter_map(|seq| seq.checked_sub(1));
+            before.filter(|before| *before > 0 && !seqs.contains(before)).map(|before| gap(*slot, before))
+        });
+        Ok(gaps.collect())
+    }
+}
+
 /// An act, and who did it when.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Done {
@@ -234,6 +302,8 @@ pub struct Done {
 pub struct Acts {
     /// The oldest first.
     pub done: Vec<Done>,
+    /// The newest entry of each slot.
+    pub heads: Vec<ActHead>,
     /// Entries that can't be read, and gaps: [`Error::Damaged`], [`Error::Newer`], [`Error::HistoryMissing`].
     pub problems: Vec<Error>,
 }
@@ -255,11 +325,11 @@ struct LogKey {
 }
 
 impl Vault {
-    /// Adds to the log of the slot that was opened, after its newest entry.
+    /// Adds to the log of the slot that was opened, after its newest entry; says which entry it is.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::TooMuch`] at the end of all numbers.
-    pub fn record_act(&self, act: &Act, now: u64) -> Result<(), Error> {
+    pub fn record_act(&self, act: &Act, now: u64) -> Result<ActHead, Error> {
         let store = self.store();
         store.writable()?;
         let slot = self.slot().0.id;
@@ -274,7 +344,8 @@ impl Vault {
         let vault = self.log().fingerprint().vault_id();
         let entry = Entry { vault, slot, seq, time: now, prev, sealed: self.seal_act(slot, act)? };
         let (bytes, place) = entry.sign(&key);
-        fetch::put_twice(store, &place.name(), &bytes)
+        fetch::put_twice(store, &place.name(), &bytes)?;
+        Ok(ActHead { slot, seq, digest: digest::digest(&bytes) })
     }
 
     fn seal_act(&self, slot: SlotId, act: &Act) -> Result<Vec<u8>, Error> {
@@ -370,7 +441,7 @@ impl Vault {
     /// What the holders of all slots did, of those too that are gone.
     ///
     /// Damage and gaps end nothing: they are told beside what could be read. That the newest entries of a
-    /// slot were removed can't be told.
+    /// slot were removed is for [`LockedVault::acts_gone`] to tell, from what a machine has seen.
     ///
     /// # Errors
     /// [`Error::NotOwner`]; [`Error::Store`] if the names can't be listed.
@@ -400,6 +471,7 @@ impl Vault {
             }
         }
         acts.problems.extend(gaps(&found));
+        acts.heads = newest(&found);
         let retirement = Retirement { by_digest: by_digest(&found), times: self.renewal_times()? };
         for each in &found {
             let Entry { slot, seq, time, .. } = each.entry;
@@ -474,7 +546,7 @@ impl Vault {
 /// Of each former key, how often the authority was renewed since it went, or as it went: no more than that.
 ///
 /// Each renewal leaves one row of every slot that stays, so the rows of any one slot count renewals.
-fn renewals_since(former: &[FormerSlot], present: &HashSet<SlotId>) -> Vec<usize> {
+pub(super) fn renewals_since(former: &[FormerSlot], present: &HashSet<SlotId>) -> Vec<usize> {
     let mut counts: HashMap<SlotId, usize> = HashMap::new();
     let mut most = 0;
     let mut since: Vec<usize> = former
@@ -534,10 +606,22 @@ fn gaps(found: &[Found]) -> Vec<Error> {
         .filter(|each| each.entry.seq > 1)
         .map(|each| (each.entry.slot, each.entry.seq - 1, each.entry.prev))
         .filter(|before| !there.contains(before) && told.insert(*before))
-        .map(|(slot, seq, _)| Error::HistoryMissing {
-            what: format!("entry {seq} of the log of slot {} can't be found", slot.short()),
-        })
+        .map(|(slot, seq, _)| gap(slot, seq))
         .collect()
+}
+
+fn gap(slot: SlotId, seq: u64) -> Error {
+    Error::HistoryMissing { what: format!("entry {seq} of the log of slot {} can't be found", slot.short()) }
+}
+
+fn newest(found: &[Found]) -> Vec<ActHead> {
+    let mut heads: BTreeMap<SlotId, ActHead> = BTreeMap::new();
+    for Found { entry, digest, .. } in found {
+        let head = ActHead { slot: entry.slot, seq: entry.seq, digest: *digest };
+        let newest = heads.entry(entry.slot).or_insert(head);
+        *newest = head.max(*newest);
+    }
+    heads.into_values().collect()
 }
 
 #[cfg(test)]

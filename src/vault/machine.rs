@@ -8,6 +8,8 @@ use crate::id::Fingerprint;
 use crate::store::state::StateDir;
 use crate::store::state::StateLock;
 use crate::vault::LockedVault;
+use crate::vault::acts::ActHead;
+use crate::vault::authority::Log;
 use crate::vault::device;
 use crate::vault::device::DeviceKeys;
 use crate::vault::device::io_error;
@@ -178,13 +180,31 @@ impl Machine {
         let log = vault.log();
         let fingerprint = log.fingerprint();
         let before = self.pins(&fingerprint)?;
-        let pinned = before.as_ref().map(|pins| pins.heads.clone()).unwrap_or_default();
+        let pinned = before.map(|pins| pins.heads).unwrap_or_default();
         let heads = history::newest_headers(vault.store(), log, &pinned)?;
+        self.advance(log, &|pins| pins.advance(log.head(), heads.clone()))
+    }
+
+    /// Remembers the newest entries of people's logs.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Store`].
+    pub fn see_acts(&self, vault: &LockedVault, heads: &[ActHead]) -> Result<(), Error> {
+        let log = vault.log();
+        let before = self.pins(&log.fingerprint())?;
+        let gone = vault.acts_gone(before.iter().flat_map(|pins| &pins.acts))?;
+        self.advance(log, &|pins| pins.advance_acts(heads, &gone))
+    }
+
+    /// Moves the pins of a vault forward.
+    fn advance(&self, log: &Log, advance: &dyn Fn(&mut Pins)) -> Result<(), Error> {
+        let fingerprint = log.fingerprint();
         let advanced = |before: &Option<Pins>| {
             let mut pins = before.clone().unwrap_or_else(|| Pins::new(log));
-            pins.advance(log.head(), heads.clone());
+            advance(&mut pins);
             Some(pins)
         };
+        let before = self.pins(&fingerprint)?;
         if before == advanced(&before) {
             return Ok(());
         }

@@ -29,6 +29,7 @@ pub mod reseal;
 pub mod reseed;
 pub mod ring;
 pub mod sender;
+pub mod shut_out;
 pub mod slot;
 pub mod statement;
 #[cfg(test)]

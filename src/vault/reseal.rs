@@ -1,6 +1,9 @@
 //! Sealing anew what an older epoch's keys open: the same plaintext, device and kind under the newest keys.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use crate::crypto::digest;
 use crate::id::DeviceId;
@@ -34,9 +37,16 @@ pub struct Resealed {
     pub bytes: Option<Vec<u8>>,
 }
 
-/// Objects of one device that nothing names, by their lengths: a run that was cut off may have sealed
-/// them in place of others.
-pub type Strays = HashMap<u64, Vec<Digest>>;
+/// Objects under the newest epoch that nothing names, by what they hold: a run that was cut off has sealed
+/// them in place of others. Each stands for one at most.
+#[derive(Default)]
+pub struct Strays(Mutex<HashMap<(DeviceId, Kind, Digest), Digest>>);
+
+impl Strays {
+    fn by_plaintext(&self) -> MutexGuard<'_, HashMap<(DeviceId, Kind, Digest), Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl LockedVault {
     /// The epoch and kind that an object says it is sealed under: what any thief can see.
@@ -83,9 +93,22 @@ impl LockedVault {
 }
 
 impl Vault {
+    /// Opens an object that nothing names with all its checks, and notes what it holds. One that is of an
+    /// older epoch, is damaged or gone can stand for nothing and is left out.
+    pub fn note_stray(&self, strays: &Strays, device: DeviceId, name: Digest, length: u32) {
+        let Ok((epoch, kind)) = self.locked().sealed_under(device, name) else { return };
+        if epoch != self.log().keys().newest {
+            return;
+        }
+        let there = Located { listed: name, name, length };
+        if let Ok(plaintext) = self.whole_object(device, &there, kind) {
+            strays.by_plaintext().insert((device, kind, digest::digest(&plaintext)), name);
+        }
+    }
+
     /// Opens an object with all its checks and seals its plaintext under the newest epoch.
     ///
-    /// If one of `strays` holds this very plaintext under that epoch, it is taken instead.
+    /// If one of `strays` holds this very plaintext, it is taken instead.
     ///
     /// # Errors
     /// As [`Vault::whole_object`]; [`Error::NotOwner`]; [`Error::Unfaithful`].
@@ -94,13 +117,9 @@ impl Vault {
         let plaintext = self.whole_object(device, located, kind)?;
         let fingerprint = self.log().fingerprint();
         let epoch = self.log().keys().newest;
-        for stray in strays.get(&u64::from(located.length)).into_iter().flatten() {
-            let there = Located { listed: *stray, name: *stray, length: located.length };
-            let is_newest =
-                self.locked().sealed_under(device, *stray).is_ok_and(|under| under == (epoch, kind));
-            if is_newest && self.whole_object(device, &there, kind).is_ok_and(|other| other == plaintext) {
-                return Ok(Resealed { name: *stray, bytes: None });
-            }
+        let held = (device, kind, digest::digest(&plaintext));
+        if let Some(name) = strays.by_plaintext().remove(&held) {
+            return Ok(Resealed { name, bytes: None });
         }
         let name = Place::Pack { device, digest: located.name }.name();
         let commit_to = match kind {

@@ -275,6 +275,53 @@ fn a_stolen_way_in_is_taken_away_with_new_keys_and_what_was_there_is_sealed_anew
 }
 
 #[test]
+fn run_again_it_goes_on_with_what_is_left_and_writes_its_own_report_anew() {
+    let bench = with_people();
+    let yes = ["incident", "--slot", "anna", "--yes", "--report", "r.html"];
+    bench.keyed(&[&yes[..], &["--budget", "0s"]].concat()).ends(25);
+    assert!(fs::read_to_string(bench.path("r.html")).unwrap().contains("until it ends with 0"));
+    let run = bench.keyed(&yes).ends(0);
+    for said in [
+        "  - anna (ID), a way in: key file, as reader\n",
+        "  - A key file has 256 random bits: it can't be guessed, only copied\n",
+        "  - anna was taken away before, and opens the vault no more\n",
+        "  - Epoch 2 had begun since, with new keys. ",
+        "older keys are gone\n",
+    ] {
+        assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
+    }
+    assert!(fs::read_to_string(bench.path("r.html")).unwrap().contains("the older keys are gone"));
+    // The report of one theft is not written over that of another.
+    let run = bench.keyed(&["incident", "--device", "laptop", "--report", "r.html"]).ends(26);
+    assert!(run.err.starts_with("error: r.html exists already\n"), "{}", run.err);
+
+    // Another machine knows no more than the vault: that there was such a slot.
+    fs::remove_dir_all(bench.path("home/.local/state/strongroom")).unwrap();
+    let run = bench.keyed(&["incident", "--slot", "anna", "--yes"]).ends(0);
+    assert!(run.out.contains("  - anna (ID), a way in that was taken away before. "), "{}", run.out);
+    assert!(run.out.contains("  - Epoch 2 had begun since, with new keys. "), "{}", run.out);
+}
+
+#[test]
+fn what_was_shut_out_without_new_keys_gets_them() {
+    let bench = with_people();
+    bench.keyed(&["slot", "remove", "anna"]).ends(0);
+    let run = bench.keyed(&["incident", "--slot", "anna", "--yes"]).ends(0);
+    assert!(run.out.contains("  - Epoch 2 has begun, with new keys. "), "{}", run.out);
+    bench.keyed(&["device", "revoke", "laptop"]).ends(0);
+    let run = bench.keyed(&["incident", "--device", "laptop", "--yes", "--budget", "0s"]).ends(25);
+    assert!(run.out.contains("  - Epoch 3 has begun, with new keys. "), "{}", run.out);
+    let run = bench.keyed(&["incident", "--device", "laptop", "--yes"]).ends(0);
+    assert!(run.out.contains("  - Epoch 3 had begun since, with new keys. "), "{}", run.out);
+    // An owner's slot whose removal renewed the authority and began no epoch.
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    let run = bench.keyed(&["incident", "--slot", "recovery code", "--yes"]).ends(0);
+    assert!(run.out.contains("  - Epoch 4 has begun, with new keys. "), "{}", run.out);
+    let run = bench.keyed(&["incident", "--slot", "recovery code", "--yes"]).ends(0);
+    assert!(run.out.contains("  - Epoch 4 had begun since, with new keys. "), "{}", run.out);
+}
+
+#[test]
 fn machines_that_an_owners_thief_may_have_taken_in_are_listed() {
     let bench = with_people();
     let message = |since: &str| {
@@ -297,7 +344,9 @@ fn wrong_names_readers_the_last_owner_and_ones_own_way_in_are_refused() {
         let run = bench.keyed(&["incident", what, "ben", "--yes"]).ends(1);
         assert!(run.err.starts_with(unknown), "{}", run.err);
     }
-    bench.keyed(&["incident", "--yes"]).ends(2);
+    let run = bench.keyed(&["incident", "--yes"]).ends(2);
+    assert!(run.err.contains("<--device <NAME>|--slot <LABEL>>"), "{}", run.err);
+    bench.keyed(&["incident", "--slot", "anna", "--last", "3"]).ends(2);
     bench.keyed(&["incident", "--device", "laptop", "--slot", "anna"]).ends(2);
     bench.keyed(&["incident", "--slot", "owner", "--yes"]).ends(26).complains(
         "error: the vault was opened with the very slot that was stolen\n  \

@@ -124,6 +124,32 @@ fn damage_is_told_with_what_it_touches_and_the_verdict() {
 }
 
 #[test]
+fn whatever_does_not_end_with_0_says_so_in_its_last_line() {
+    let bench = Bench::with_snapshots();
+    let last = |args: &[&str], code: i32| {
+        let run = bench.keyed(&[args, &["--json"]].concat()).ends(code);
+        let line = run.err.lines().last().unwrap_or_default().to_owned();
+        let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&message["message_type"], &message["code"]),
+            (&"exit_error".into(), &code.into()),
+            "{args:?}"
+        );
+    };
+    last(&["rotate", "--budget", "0s"], 2);
+    last(&["rotate", "--reencrypt", "--budget", "0s"], 25);
+    last(&["reencrypt", "--budget", "0s"], 25);
+    last(&["incident", "--slot", "recovery code", "--yes", "--budget", "0s"], 25);
+    last(&["status", "--max-age", "0s"], 22);
+    let (entry, _) = crate::bench::tree(&bench.path("vault/u")).remove(0);
+    std::fs::remove_file(bench.path("vault/u").join(&entry)).unwrap();
+    std::fs::remove_file(bench.path("vault/2/u").join(&entry)).unwrap();
+    last(&["log"], 21);
+    bench.damage_indexes();
+    last(&["verify"], 20);
+}
+
+#[test]
 fn a_path_that_is_no_text_stands_beside_its_bytes() {
     use std::os::unix::ffi::OsStrExt as _;
     let bench = Bench::with_vault();

@@ -13,10 +13,14 @@ fn with_reader() -> Bench {
     bench
 }
 
-/// Takes all entries away.
+/// Takes all entries away, and what the machine knows of them.
 fn forget(bench: &Bench) {
     for folder in ["vault/u", "vault/2/u"] {
         fs::remove_dir_all(bench.path(folder)).unwrap();
+    }
+    let state = bench.path("home/.local/state/strongroom");
+    for (path, _) in tree(&state).into_iter().filter(|(path, _)| path.ends_with("seen")) {
+        fs::remove_file(state.join(path)).unwrap();
     }
 }
 
@@ -167,12 +171,14 @@ fn an_entry_that_was_taken_out_is_told_by_log_and_by_verify() {
         run.err,
         "warning: the vault's history is incomplete: entry 2 of the log of slot ID can't be found\n"
     );
-    let run = bench.keyed(&["verify"]).ends(21);
-    assert!(
-        run.out.starts_with("history: the vault's history is incomplete: entry 2 of the log"),
-        "{}",
-        run.out
-    );
+    for run in [bench.keyed(&["verify"]).ends(21), bench.run(&["verify", "--public"]).ends(21)] {
+        assert!(
+            run.out.starts_with("history: the vault's history is incomplete: entry 2 of the log"),
+            "{}",
+            run.out
+        );
+        assert!(run.out.contains("1 finding: "), "{}", run.out);
+    }
 }
 
 #[test]
@@ -180,13 +186,59 @@ fn a_vault_that_takes_no_entry_is_read_all_the_same() {
     let bench = with_reader();
     // A file where the folder of the log would be: nothing can be put there, whoever runs this.
     bench.write("vault/u", b"");
-    by_anna(&bench, &["restore", "latest", "--target", "out", "-q"]).ends(0).complains("");
+    let run = by_anna(&bench, &["restore", "latest", "--target", "out", "-q"]).ends(0);
+    let warning = "warning: the log of who did what has no entry of this: ";
+    assert!(run.err.starts_with(warning) && run.err.lines().count() == 1, "{}", run.err);
     assert_eq!(
         tree(&bench.path("out").join(bench.inner("source").trim_start_matches('/'))),
         tree(&bench.path("source"))
     );
-    let run = by_anna(&bench, &["snapshots", "-v"]).ends(0);
-    assert!(run.err.starts_with("note: the log of who did what has no entry of this: "), "{}", run.err);
+    // What changes the vault is not done unseen.
+    let before = bench.but_for_the_log();
+    let run = bench.keyed(&["slot", "remove", "anna"]).ends(26);
+    let error = "error: the log of who did what can't take an entry of this: ";
+    assert!(run.err.starts_with(error) && run.err.contains("\n  hint: nothing was changed; "), "{}", run.err);
+    assert!(bench.but_for_the_log() == before);
+}
+
+#[test]
+fn entries_that_this_machine_has_seen_are_missed_wherever_they_stood() {
+    let bench = with_reader();
+    for _ in 0..3 {
+        by_anna(&bench, &["ls"]).ends(0);
+    }
+    bench.keyed(&["log"]).ends(0);
+    bench.keyed(&["verify"]).ends(0);
+    let gone = |seq: u64| {
+        format!(
+            "the vault's history is incomplete: entry {seq} of the log of slot ID, which this machine has seen, is \
+             gone\n"
+        )
+    };
+    // The newest entry of a slot.
+    let newest = tree(&bench.path("vault/u")).into_iter().map(|(path, _)| path).find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("0000000000000003"))
+    });
+    let newest = newest.unwrap();
+    for folder in ["vault/u", "vault/2/u"] {
+        fs::remove_file(bench.path(folder).join(&newest)).unwrap();
+    }
+    assert_eq!(bench.keyed(&["log"]).ends(21).err, format!("warning: {}", gone(3)));
+    assert!(bench.keyed(&["verify"]).ends(21).out.starts_with(&format!("history: {}", gone(3))));
+    assert!(bench.run(&["verify", "--public"]).ends(21).out.starts_with(&format!("history: {}", gone(3))));
+    // Another entry at its place doesn't hide it.
+    by_anna(&bench, &["ls"]).ends(0);
+    by_anna(&bench, &["ls"]).ends(0);
+    assert_eq!(bench.keyed(&["log"]).ends(21).err, format!("warning: {}", gone(3)));
+
+    // And all of a slot's log.
+    forget(&bench);
+    by_anna(&bench, &["ls"]).ends(0);
+    let folder = newest.parent().unwrap();
+    for parent in ["vault/u", "vault/2/u"] {
+        fs::remove_dir_all(bench.path(parent).join(folder)).unwrap();
+    }
+    assert_eq!(bench.keyed(&["log"]).ends(21).err, format!("warning: {}", gone(1)));
 }
 
 #[test]

@@ -114,6 +114,39 @@ fn nothing_changes_if_something_is_missing_or_a_name_is_taken() {
 }
 
 #[test]
+fn nothing_changes_if_what_is_asked_for_can_not_be_restored() {
+    let bench = Bench::with_snapshots();
+    let before = bench.but_for_the_log();
+    bench.write("full/of/it", b"x");
+    let new = ["--new-key-file", "x", "--recovery-code-out", "y"];
+    let code = [&["recover", "--recovery-code-file", "code"], &new[..]].concat();
+    let table: [([&str; 2], i32, &str); 5] = [
+        (
+            ["latest", "full"],
+            26,
+            "error: full is not empty\n  hint: nothing was changed; name a new folder with ",
+        ),
+        (["ffffffff", "out"], 1, "error: there is no snapshot ID\n"),
+        (["latest:no/such", "out"], 1, "error: "),
+        (["latest", "full/of/it/out"], 1, "error: "),
+        (["latest", "full/of/it"], 26, "error: full/of/it is not a directory\n"),
+    ];
+    for ([snapshot, target], exit, error) in table {
+        let asked = ["--restore", snapshot, "--target", target];
+        let run = on_bare(&bench, &[&code[..], &asked].concat()).ends(exit);
+        assert!(run.err.contains(error), "{asked:?}: {}", run.err);
+        assert!(run.err.contains("hint: nothing was changed; "), "{asked:?}: {}", run.err);
+    }
+    for absent in ["x", "y", "out"] {
+        assert!(!bench.path(absent).exists(), "{absent}");
+    }
+    assert!(bench.but_for_the_log() == before);
+    let names: Vec<_> =
+        fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("strongroom-")), "{names:?}");
+}
+
+#[test]
 fn cards_are_retired_too_and_a_key_file_is_not() {
     let bench = Bench::with_snapshots();
     bench
@@ -178,6 +211,7 @@ fn at_a_terminal_all_is_asked_and_the_newest_snapshot_is_offered() {
     let page = fs::read_to_string(bench.path("code")).unwrap();
     let code = page.lines().map(str::trim).find(|line| line.split('-').count() == 6).unwrap();
     let home = bare(&bench);
+    bench.write("Restored/before", b"x");
     let mut terminal = bench.at_terminal(&["recover", "--new-key-file", "new.key"], &[("HOME", &home)]);
     terminal.sees("Recovery code or card: ");
     terminal.types("012345");
@@ -188,11 +222,11 @@ fn at_a_terminal_all_is_asked_and_the_newest_snapshot_is_offered() {
     let new = said.lines().map(str::trim).find(|line| line.split('-').count() == 6).unwrap().to_owned();
     assert!(new != code);
     terminal.types(&new);
-    terminal.sees("into Restored now? [Y/n] ");
+    terminal.sees("into Restored-2 now? [Y/n] ");
     terminal.types("");
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 0, "{text}");
-    assert!(bench.path("Restored").exists());
+    assert!(bench.path("Restored-2").exists());
     bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(12);
     bench.write("typed", new.as_bytes());
     fs::set_permissions(bench.path("typed"), fs::Permissions::from_mode(0o600)).unwrap();

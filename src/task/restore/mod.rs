@@ -187,6 +187,18 @@ pub fn restore(
     Ok(summary)
 }
 
+/// Sees to it that a restore can begin: that there is what `options` ask for, and that the target can be had. Of
+/// this nothing stays but the folders above the target.
+///
+/// # Errors
+/// As those of [`restore`] that come before anything is written.
+pub fn check(reader: &SnapshotReader<'_>, target: &Path, options: &Options) -> Result<(), Error> {
+    Start::find(reader, &options.subpath)?;
+    let staged = Target::stage(target, &run_of(reader, options), options.policy)?;
+    // What an interrupted restore has left is for the next one.
+    if staged.is_resumed() { Ok(()) } else { Ok(staged.abandon()?) }
+}
+
 /// What decides which files lie in a staging directory.
 fn run_of(reader: &SnapshotReader<'_>, options: &Options) -> Run {
     let snapshot = reader.snapshot();

@@ -110,7 +110,7 @@ pub fn verify_private(
         run.read(&selected, &|located, name| opener.check(located, name))?;
     }
     check_snapshots(&mut run, vault)?;
-    check_acts(&mut run, vault);
+    check_acts(&mut run, vault, pins);
     run.finish()
 }
 
@@ -297,13 +297,14 @@ fn check_snapshots(run: &mut Run<'_>, vault: &Vault) -> Result<(), Error> {
     Ok(())
 }
 
-/// Who did what: an owner's key checks every entry and that none is gone from the middle.
-fn check_acts(run: &mut Run<'_>, vault: &Vault) {
+/// Who did what: an owner's key checks every entry and that none is gone from the middle; others see by their names.
+fn check_acts(run: &mut Run<'_>, vault: &Vault, pins: Option<&Pins>) {
     match vault.acts() {
         Ok(acts) => acts.problems.into_iter().for_each(|problem| run.find(problem)),
-        Err(error::Error::NotOwner) => {}
+        Err(error::Error::NotOwner) => return run.check_acts(pins),
         Err(error) => run.find(error),
     }
+    run.check_seen_acts(pins);
 }
 
 /// A snapshot, and the chain that it is part of.

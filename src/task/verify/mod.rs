@@ -20,6 +20,7 @@ use crate::id::SnapshotId;
 use crate::store;
 use crate::tree::path::TreePath;
 use crate::vault::error;
+use crate::vault::fetch::SECOND;
 use crate::vault::history::Why;
 use crate::vault::record::Head;
 
@@ -90,6 +91,11 @@ impl Problem {
             ) => Class::History,
             _ => Class::Integrity,
         }
+    }
+
+    /// Whether it is no more than that the second copy of an object that is whole isn't there.
+    fn is_second_missing(&self) -> bool {
+        matches!(self, Self::Copy { name, missing: true } if name.as_str().starts_with(SECOND))
     }
 
     /// The object that it names, if it names one.
@@ -257,6 +263,8 @@ pub struct Report {
     pub bytes: u64,
     /// Records, lists, tables, rings, headers, messages of which both copies were read.
     pub copied: u64,
+    /// Second copies that are not there yet: whoever put the first one is still at it, or was cut off.
+    pub due: Vec<ObjectName>,
     /// Objects of which every byte was read and held against its digest.
     pub read: u64,
     /// Their bytes.

@@ -72,6 +72,7 @@ pub fn verify_public(
 ) -> Result<Report, Error> {
     let mut run = Run::new(locked, observer);
     run.check_objects(pins, expect)?;
+    run.check_acts(pins);
     if *read != ReadData::None {
         let (selected, seed) = select(run.must_exist(), read);
         run.report.seed = seed;
@@ -94,6 +95,7 @@ impl<'a> Run<'a> {
             objects: 0,
             bytes: 0,
             copied: 0,
+            due: Vec::new(),
             read: 0,
             read_bytes: 0,
             opened: false,
@@ -235,8 +237,27 @@ impl<'a> Run<'a> {
             })
             .collect();
         self.stop_if_asked()?;
-        for problem in checked.into_iter().flatten() {
-            self.report.findings.add(problem);
+        if checked.iter().flatten().any(Problem::is_second_missing) {
+            // Whoever put the first copy may be about to put the second.
+            store.pause(1);
+        }
+        let newest = newest_of_chains(&expected);
+        for ((name, expected), problems) in expected.iter().zip(checked) {
+            let problems = match &problems[..] {
+                [problem] if problem.is_second_missing() => check_pair(store, name, *expected),
+                _ => problems,
+            };
+            match &problems[..] {
+                // A run that was cut off left it so, and the next one of its writer puts it.
+                [problem] if problem.is_second_missing() && newest.contains(name) => {
+                    self.report.due.push(name.second());
+                }
+                _ => {
+                    for problem in problems {
+                        self.report.findings.add(problem);
+                    }
+                }
+            }
         }
         self.report.copied = expected.len() as u64;
         let mut named: HashSet<ObjectName> =
@@ -286,6 +307,22 @@ impl<'a> Run<'a> {
             expected.entry(name.clone()).or_insert(Expected::Beginning(*digest));
         }
         expected.into_iter().collect()
+    }
+
+    /// What of people's logs names alone tell: that entries are gone from the middle, or that this machine has seen.
+    pub(super) fn check_acts(&mut self, pins: Option<&Pins>) {
+        match self.locked.act_gaps() {
+            Ok(gaps) => gaps.into_iter().for_each(|gap| self.find(gap)),
+            Err(error) => self.find(error),
+        }
+        self.check_seen_acts(pins);
+    }
+
+    pub(super) fn check_seen_acts(&mut self, pins: Option<&Pins>) {
+        match self.locked.acts_gone(pins.into_iter().flat_map(|pins| &pins.acts)) {
+            Ok(gone) => gone.iter().for_each(|head| self.find(head.is_gone())),
+            Err(error) => self.find(error),
+        }
     }
 
     fn check_lengths(&mut self, listing: &Listing) {
@@ -419,6 +456,29 @@ fn digest_in(place: &Place, log: &Log) -> Option<[u8; 8]> {
         }
         _ => None,
     }
+}
+
+/// The newest record, header of each device and entry of each slot's log, and requests to join: what a writer who is
+/// at work, or was cut off, may have put once only.
+fn newest_of_chains(expected: &[(ObjectName, Expected)]) -> HashSet<ObjectName> {
+    let mut newest: BTreeMap<(u8, [u8; 16]), (u64, Vec<&ObjectName>)> = BTreeMap::new();
+    for (name, _) in expected {
+        let (chain, seq) = match Place::parse(name) {
+            Some(Place::Record { seq, .. }) => ((0, [0; 16]), seq),
+            Some(Place::Header { device, seq, .. }) => ((1, device.0), seq),
+            Some(Place::Log { slot, seq, .. }) => ((2, slot.0), seq),
+            Some(Place::Request { device, .. }) => ((3, device.0), 0),
+            _ => continue,
+        };
+        let (furthest, names) = newest.entry(chain).or_insert((seq, Vec::new()));
+        if seq > *furthest {
+            (*furthest, *names) = (seq, Vec::new());
+        }
+        if seq == *furthest {
+            names.push(name);
+        }
+    }
+    newest.into_values().flat_map(|(_, names)| names).cloned().collect()
 }
 
 /// Reads both copies of an object.
