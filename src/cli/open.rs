@@ -166,8 +166,12 @@ impl Context {
             let vouched = self.vouched(&*store, &machine, expected.as_ref())?;
             LockedVault::load_from(store, expected.as_ref(), vouched)?
         };
-        // An older copy of a sealed file is an older file, and may be read.
-        let pins = if locked.store().is_sealed_file() { None } else { machine.check(&locked)? };
+        if locked.store().is_sealed_file() {
+            // An older copy of it is an older file, and may be read.
+            sealed::warn_if_older(self, &locked);
+            return Ok((locked, None));
+        }
+        let pins = machine.check(&locked)?;
         Ok((locked, pins))
     }
 
@@ -278,7 +282,7 @@ impl Context {
     /// to come, which `slot::finish` writes in place of this one.
     fn unlock_draft(&self) -> Result<Vault, Failure> {
         let place = self.place()?;
-        let (locked, _) = self.locked()?;
+        let locked = self.load_sealed_file(self.vault.fingerprint.as_ref())?;
         let way = self.way(&locked)?;
         let (mut vault, draft) = sealed::unlock_draft(self, self.sealed.file(&place)?, &place, &way)?;
         self.sealed.keep(draft);

@@ -82,6 +82,7 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
         let bars = context.watched_bars();
         seal::check(&locked, &bars).map_err(|error| refused_whole(args, error))?;
     }
+    sealed::warn_if_older(context, &locked);
     let way = context.way(&locked)?;
     let vault = context.unlock_by(locked, true, &way)?;
     let reader = seal::reader(&vault)?
