@@ -110,8 +110,15 @@ impl Context {
         if !self.is_sealed_file()? {
             return Ok(());
         }
-        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file"))
-            .hint("`strongroom slot` changes who opens it, `strongroom seal` seals its folder again"))
+        let hint = match command {
+            "recover" => "`strongroom open FILE --recovery-code-file CODE` gets back what is in it",
+            "recovery-kit" => {
+                "`strongroom slot add NAME --recovery-code-out PAGE` makes a page with a code, by which `strongroom open` \
+                 gets back what is in it"
+            }
+            _ => "`strongroom slot` changes who opens it, `strongroom seal` seals its folder again",
+        };
+        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file")).hint(hint))
     }
 
     /// What is at the place, in a word.

@@ -509,9 +509,7 @@ fn commands_for_vaults_say_so() {
         &["device", "add"],
         &["device", "approve"],
         &["device", "revoke", "x"],
-        &["recover"],
         &["incident", "--device", "x"],
-        &["recovery-kit", "--out", "kit"],
         &["log"],
     ] {
         on_file(&bench, command).ends(2).says("").complains(&format!(
@@ -520,6 +518,15 @@ fn commands_for_vaults_say_so() {
             command[0]
         ));
     }
+    on_file(&bench, &["recover"]).ends(2).says("").complains(
+        "error: recover is for vaults, and this is a sealed file\n  \
+         hint: `strongroom open FILE --recovery-code-file CODE` gets back what is in it\n",
+    );
+    on_file(&bench, &["recovery-kit", "--out", "kit"]).ends(2).says("").complains(
+        "error: recovery-kit is for vaults, and this is a sealed file\n  \
+         hint: `strongroom slot add NAME --recovery-code-out PAGE` makes a page with a code, by which `strongroom \
+         open` gets back what is in it\n",
+    );
     on_file(&bench, &["backup", "Customers"]).ends(2).says("").complains(
         "error: a backup goes into a vault, and this is a sealed file\n  \
          hint: `strongroom seal FOLDER` seals a folder again into its file\n",

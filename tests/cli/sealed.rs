@@ -72,3 +72,23 @@ fn an_older_copy_is_not_changed_and_there_is_a_way_on() {
     assert!(!bench.path("eve.key").exists());
     bench.keyed(&["seal", "Customers", "--force"]).ends(0).complains("");
 }
+
+// ---- keys and pages that are made -----------------------------------------------------------------
+
+#[test]
+fn the_page_of_a_recovery_code_says_how_a_file_is_opened() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    bench.keyed(&["seal", "Customers", "--recovery-code-out", "page"]).ends(0);
+    on_file(&bench, &["slot", "add", "safe", "--recovery-code-out", "second"]).ends(0);
+    for page in ["page", "second"] {
+        let text = fs::read_to_string(bench.path(page)).unwrap();
+        assert!(text.contains("\n    strongroom open FILE --recovery-code-file CODE\n"), "{text}");
+        assert!(
+            text.contains("sealed file:  ") && !text.contains("vault") && !text.contains("backup"),
+            "{text}"
+        );
+        let out = format!("{page}-out");
+        bench.run(&["open", "Customers.strongroom", "--recovery-code-file", page, "-t", &out]).ends(0);
+    }
+}

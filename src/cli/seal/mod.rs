@@ -261,7 +261,7 @@ fn anew(
             Output::File(file) => file.to_string_lossy().into_owned(),
             Output::Pipe => "a sealed file".to_owned(),
         };
-        let page = secrets::recovery_page(&place, &new.fingerprint(), code);
+        let page = secrets::file_recovery_page(&place, &new.fingerprint(), code);
         secrets::write_new(path, page.as_bytes())?;
     }
     let is_signed = signer.is_some();
