@@ -93,7 +93,7 @@ impl Failure {
     /// The same, where the vault is a sealed file.
     #[must_use]
     pub fn of_sealed_file(mut self) -> Self {
-        if self.exit == Exit::Interrupted {
+        if self.hint.as_deref() == Some(INTERRUPTED_HINT) {
             return self.hint("what was there before is as it was: the same command begins anew");
         }
         self.message = self
@@ -172,6 +172,8 @@ const VERIFY_HINT: &str =
     "`strongroom verify --read-all` lists all that is damaged and every file that it touches";
 const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
      keep this state as it is and compare with another copy of the vault and a receipt";
+
+const INTERRUPTED_HINT: &str = "the vault is sound; the same command goes on where this one stopped";
 
 const RIVALS_HINT: &str = "two owners' commands were cut off as they met: any command that takes an owner's key and \
      changes something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`";
@@ -378,10 +380,7 @@ impl From<&task::error::Error> for Failure {
                 Exit::Failed,
                 Some("no snapshot was added; does something else delete files in the vault's folder?"),
             ),
-            Error::Interrupted => (
-                Exit::Interrupted,
-                Some("the vault is sound; the same command goes on where this one stopped"),
-            ),
+            Error::Interrupted => (Exit::Interrupted, Some(INTERRUPTED_HINT)),
         };
         let failure = Self::new(exit, chain(error));
         match hint {

@@ -294,10 +294,9 @@ fn inner(paths: &[Vec<u8>]) -> TreePath {
 fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Known>) -> Result<(), Failure> {
     let shown = printable(target.as_os_str().as_bytes());
     if context.output.json {
-        return context.json(&json!({
+        let mut message = json!({
             "message_type": "opened",
             "schema": 1,
-            "target": shown,
             "files": summary.files,
             "dirs": summary.directories,
             "others": summary.others,
@@ -306,7 +305,11 @@ fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Kno
             "sender_device": sender.map(|known| known.sender.device.to_string()),
             "sender_known": sender.is_some_and(|known| known.is_vault_known && known.is_good()),
             "sender_standing": sender.map(Known::word),
-        }));
+        });
+        if let Some(fields) = message.as_object_mut() {
+            render::put_path(fields, "target", target.as_os_str().as_bytes());
+        }
+        return context.json(&message);
     }
     if let Some(dropped) = crate::cli::restore::dropped(&summary.dropped) {
         context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));

@@ -19,6 +19,15 @@ fn on_file(bench: &Bench, args: &[&str]) -> Run {
     bench.keyed(&[&["--vault", "Customers.strongroom"], args].concat())
 }
 
+/// What lies in the folder of the test, hidden or not.
+fn names(bench: &Bench) -> Vec<String> {
+    let entries = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name != "home");
+    names.sort();
+    names
+}
+
 // ---- an older copy --------------------------------------------------------------------------------
 
 /// With a reader who was taken out of the file, and the file of before in its place.
@@ -91,4 +100,90 @@ fn the_page_of_a_recovery_code_says_how_a_file_is_opened() {
         let out = format!("{page}-out");
         bench.run(&["open", "Customers.strongroom", "--recovery-code-file", page, "-t", &out]).ends(0);
     }
+}
+
+#[test]
+fn a_key_that_is_made_is_named_to_be_kept() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    bench.write_secret("password", b"correct horse battery staple wardrobe\n");
+    let run = bench.run(&["seal", "Customers", "--key-file", "new"]).ends(0);
+    assert!(run.out.starts_with("made new: keep it; without it nobody opens the file\n"), "{}", run.out);
+    let run = bench.run(&["seal", "Customers", "--key-file", "new"]).ends(0);
+    assert!(!run.out.contains("made"), "{}", run.out);
+    let more = ["--key-file", "both", "--password-file", "password", "--recovery-code-out", "page"];
+    let run = bench.run(&[&["seal", "Customers", "-o", "x"][..], &more].concat()).ends(0);
+    assert!(
+        run.out.starts_with(
+            "made both: keep it; the passphrase alone opens nothing\n\
+             made page: print it, keep it apart from the file, and delete it\nx: 1 file"
+        ),
+        "{}",
+        run.out
+    );
+    let more = ["--key-file", "third", "--recovery-code-out", "page2", "--json", "--no-progress"];
+    let run = bench.run(&[&["seal", "Customers", "-o", "y"][..], &more].concat()).ends(0);
+    let sealed = run.json().pop().unwrap();
+    assert_eq!(
+        (&sealed["key_file_created"], &sealed["recovery_code_file"]),
+        (&"third".into(), &"page2".into())
+    );
+    let run = bench.run(&["seal", "Customers", "-o", "-", "--key-file", "fourth"]).ends(0);
+    assert!(run.err.contains("made fourth: keep it; without it nobody opens the file\n"), "{}", run.err);
+}
+
+#[test]
+fn what_was_made_for_a_file_that_was_not_sealed_goes_again() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let made = ["seal", "Customers", "-o", "x", "--key-file", "key", "--recovery-code-out"];
+    // The key file is made first, and then there is no place for the page.
+    bench.run(&[&made[..], &["nowhere/page"]].concat()).ends(1).says("");
+    assert_eq!(names(&bench), ["Customers"]);
+    bench.run(&[&made[..], &["page"]].concat()).ends(0);
+    assert_eq!(names(&bench), ["Customers", "key", "page", "x"]);
+}
+
+#[test]
+fn a_file_and_what_opens_it_have_names_of_their_own() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    for names in [
+        ["-o", "one", "--key-file", "key", "--recovery-code-out", "./one"],
+        ["-o", "two", "--key-file", "Customers/../two", "--recovery-code-out", "page"],
+        ["-o", "x", "--key-file", "three", "--recovery-code-out", "three"],
+    ] {
+        let run = bench.run(&[&["seal", "Customers"], &names[..]].concat()).ends(26).says("");
+        assert!(run.err.contains(" is named twice: "), "{}", run.err);
+    }
+    assert_eq!(self::names(&bench), ["Customers"]);
+    bench.run(&["seal", "Customers", "--key-file", "key"]).ends(0);
+    let key = fs::read(bench.path("key")).unwrap();
+    bench.run(&["seal", "Customers", "--key-file", "key", "-o", "key", "--force"]).ends(26);
+    assert_eq!(fs::read(bench.path("key")).unwrap(), key);
+}
+
+// ---- what programs are told -----------------------------------------------------------------------
+
+#[test]
+fn programs_get_names_as_they_are() {
+    let bench = Bench::new();
+    bench.write("a\nb/a.txt", b"alpha\n");
+    let sealed = bench.keyed(&["seal", "a\nb", "--json"]).ends(0).json().pop().unwrap();
+    assert_eq!(sealed["file"], "a\nb.strongroom");
+    let args = ["open", "a\nb.strongroom", "-t", "c\u{1b}d", "--json"];
+    let opened = bench.keyed(&args).ends(0).json().pop().unwrap();
+    assert_eq!(opened["target"], "c\u{1b}d");
+}
+
+#[test]
+fn programs_are_told_of_a_file_whose_source_stays() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    bench.write("Customers/cache", b"left out");
+    let run = bench
+        .keyed(&["seal", "Customers", "--remove-source", "-e", "cache", "--json", "--no-progress"])
+        .ends(26);
+    let sealed = run.json().pop().unwrap();
+    assert_eq!((&sealed["message_type"], &sealed["source_removed"]), (&"sealed".into(), &false.into()));
 }

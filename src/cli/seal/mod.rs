@@ -4,6 +4,7 @@ mod recipients;
 mod remove;
 mod replace;
 mod sources;
+mod written;
 
 use std::ffi::OsStr;
 use std::io;
@@ -32,12 +33,12 @@ use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
 use crate::cli::seal::remove::remove_sources;
 use crate::cli::seal::replace::Replaced;
+use crate::cli::seal::written::Written;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::secrets;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::secret::Secret;
-use crate::crypto::text;
 use crate::store::SealedDraft;
 use crate::store::SealedFile;
 use crate::store::Target;
@@ -70,6 +71,8 @@ const SHRINKS_MOST: u64 = 20;
 ///
 /// `strongroom seal Customers` makes Customers.strongroom beside it, and `strongroom open` brings the folder
 /// back. Sealed again into its own file, only what changed is compressed and encrypted anew.
+///
+/// A key file that `--key-file` names for a new file is made if it isn't there, and told: without it, it doesn't open.
 #[derive(Args, Clone)]
 pub struct SealArgs {
     /// What to seal
@@ -151,6 +154,9 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     // Whoever names recipients means those: his own key, set for all commands, is not one of them.
     let secrets = if recipients.is_empty() { context.secrets.clone() } else { context.secrets.of_options() };
     sources::check(&secrets, args)?;
+    if let Output::File(file) = &output {
+        sources::check_apart(&secrets, args, file)?;
+    }
     let signer = if args.sign { Some(signer(context)?) } else { None };
     let made = match &output {
         Output::File(file) if sealed::is_file(file) && !args.force => {
@@ -174,17 +180,19 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     let errors = made.summary.backup.counts.errors;
     let removed = match (&output, &made.way) {
         (Output::File(file), Some(way)) if args.remove_source && errors == 0 => {
-            remove_sources(context, args, file, way)?;
-            true
+            remove_sources(context, args, file, way).map(|()| true)
         }
-        _ => false,
+        _ => Ok(false),
     };
-    let told = made.tell(context, &output, removed);
+    // The file is there, whatever became of the source.
+    let told = made.tell(context, &output, matches!(removed, Ok(true)));
+    removed?;
     if errors > 0 {
         let number = plural(errors, "entry", "entries");
+        let stays = if args.remove_source { ", and the source stays" } else { "" };
         return Err(Failure::new(
             Exit::SourceIncomplete,
-            format!("{number} could not be read; the file holds everything else"),
+            format!("{number} could not be read; the file holds everything else{stays}"),
         )
         .hint(
             "they are named above: run this as a user who may read them, or leave them out with `--exclude`",
@@ -200,6 +208,8 @@ struct Made {
     people: Vec<String>,
     /// The way in of whoever sealed it.
     way: Option<Way>,
+    /// What was made for them.
+    written: Written,
     is_again: bool,
     is_signed: bool,
 }
@@ -253,23 +263,26 @@ fn anew(
     };
     let target = target(args, output);
     let draft = Arc::new(SealedDraft::stream(target)?);
-    if let Some((path, secret)) = &new_key_file {
-        secrets::write_new(path, text::encode_key_file(secret).as_bytes())?;
-    }
-    if let (Some(path), Some(code)) = (&args.recovery_code_out, &code) {
-        let place = match output {
-            Output::File(file) => file.to_string_lossy().into_owned(),
-            Output::Pipe => "a sealed file".to_owned(),
-        };
-        let page = secrets::file_recovery_page(&place, &new.fingerprint(), code);
-        secrets::write_new(path, page.as_bytes())?;
-    }
     let is_signed = signer.is_some();
     let sealing = Sealing { signer, ..Sealing::new(memory(context, args, output)?) };
     let options = options(context, args, sealing)?;
+    // From here on Ctrl-C leaves the time to take back what was written.
     let bars = context.watched_bars();
-    let summary = seal::seal(&draft, new, device, input(args), &options, &bars)?;
-    Ok(Made { summary, people, way: own, is_again: false, is_signed })
+    let fingerprint = new.fingerprint();
+    let mut written = Written::default();
+    let make = || -> Result<Summary, Failure> {
+        if let Some((path, secret)) = &new_key_file {
+            written.key_file(path, secret)?;
+        }
+        if let (Some(path), Some(code)) = (&args.recovery_code_out, &code) {
+            written.page(path, output, &fingerprint, code)?;
+        }
+        Ok(seal::seal(&draft, new, device, input(args), &options, &bars)?)
+    };
+    match make() {
+        Ok(summary) => Ok(Made { summary, people, way: own, written, is_again: false, is_signed }),
+        Err(failure) => Err(written.take_back(output, &fingerprint, failure)),
+    }
 }
 
 /// The same file once more.
@@ -295,7 +308,7 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     let bars = context.watched_bars();
     let check = |lost: &Lost| replace::check(context, args.replace, file, lost);
     let summary = seal::seal_again_if(vault, &draft, input(args), options, &check, &bars)?;
-    Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
+    Ok(Made { summary, people, way: Some(way), written: Written::default(), is_again: true, is_signed })
 }
 
 fn target(args: &SealArgs, output: &Output) -> Target {
@@ -502,14 +515,15 @@ impl Made {
     fn tell(&self, context: &Context, output: &Output, removed: bool) -> Result<(), Failure> {
         let counts = &self.summary.backup.counts;
         let file = match output {
-            Output::File(file) => printable(file.as_os_str().as_bytes()),
-            Output::Pipe => "-".to_owned(),
+            Output::File(file) => file.as_os_str().as_bytes(),
+            Output::Pipe => b"-",
         };
         if context.output.json {
-            let message = json!({
+            let mut message = json!({
                 "message_type": "sealed",
                 "schema": 1,
-                "file": file,
+                "key_file_created": null,
+                "recovery_code_file": null,
                 "files": counts.files,
                 "dirs": counts.directories,
                 "bytes": counts.bytes,
@@ -521,6 +535,16 @@ impl Made {
                 "source_removed": removed,
                 "errors": counts.errors,
             });
+            if let Some(fields) = message.as_object_mut() {
+                render::put_path(fields, "file", file);
+                for (key, path) in
+                    [("key_file_created", &self.written.key_file), ("recovery_code_file", &self.written.page)]
+                {
+                    if let Some(path) = path {
+                        render::put_path(fields, key, path.as_os_str().as_bytes());
+                    }
+                }
+            }
             return match output {
                 Output::File(_) => context.json(&message),
                 Output::Pipe => {
@@ -541,8 +565,10 @@ impl Made {
             Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
             None => "nobody".to_owned(),
         };
+        let mut lines = self.made_lines();
         let mut line = format!(
-            "{file}: {}, {} in {}, sealed for {people}",
+            "{}: {}, {} in {}, sealed for {people}",
+            printable(file),
             plural(counts.files, "file", "files"),
             render::size(counts.bytes),
             render::size(self.summary.file_bytes),
@@ -556,12 +582,28 @@ impl Made {
         if removed {
             line.push_str("; the source was removed");
         }
-        match output {
-            Output::File(_) => context.line(&line),
+        lines.push(line);
+        lines.iter().try_for_each(|line| match output {
+            Output::File(_) => context.line(line),
             Output::Pipe => {
-                context.note(&line);
+                context.note(line);
                 Ok(())
             }
-        }
+        })
+    }
+
+    /// What was made and has to be kept.
+    fn made_lines(&self) -> Vec<String> {
+        let shown = |path: &Path| printable(path.as_os_str().as_bytes());
+        let by_both = self.way.as_ref().is_some_and(|way| way.passphrase.is_some());
+        let opens = match self.people.len() {
+            _ if by_both => "the passphrase alone opens nothing",
+            1 => "without it nobody opens the file",
+            _ => "it opens the file",
+        };
+        let key = self.written.key_file.iter().map(|path| format!("made {}: keep it; {opens}", shown(path)));
+        let page =
+            |path| format!("made {}: print it, keep it apart from the file, and delete it", shown(path));
+        key.chain(self.written.page.as_deref().map(page)).collect()
     }
 }
