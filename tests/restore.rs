@@ -389,8 +389,14 @@ fn an_interrupted_restore_goes_on_where_it_was_and_believes_nothing() {
     bytes[100] ^= 1;
     fs::write(&spoilt, bytes).unwrap();
 
+    // Nor what somebody put beside it.
+    fs::create_dir(staging.join("tree/planted")).unwrap();
+    fs::write(staging.join("tree/planted/file"), "planted").unwrap();
+
     let summary = restore(&reader, &scene.target(), &Options::default(), &Silent).unwrap();
     assert!(summary.resumed && summary.kept >= 40 && summary.files + summary.kept == 300, "{summary:?}");
+    assert_eq!((summary.files_kept, summary.removed), (summary.kept, 0));
+    assert_eq!(summary.bytes + summary.bytes_kept, 300 * 40_000);
     assert_restored(&scene.target(), &items);
     assert_eq!(names(scene.scratch.path()), [b"target"]);
 }

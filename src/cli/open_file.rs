@@ -11,7 +11,7 @@ use rustix::fs::CWD;
 use rustix::fs::RenameFlags;
 use serde_json::json;
 
-use crate::cli::args::parse_fingerprint;
+use crate::cli::args::Named;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
@@ -56,9 +56,9 @@ pub struct OpenArgs {
     #[arg(short, long, value_name = "DIR")]
     target: Option<PathBuf>,
 
-    /// Only if a device of the vault with this fingerprint sealed it
-    #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint)]
-    from: Option<Fingerprint>,
+    /// Only if a device of the vault with this fingerprint sealed it: in base32, or its twelve words in quotes
+    #[arg(long, value_name = "FINGERPRINT", value_parser = Named::parse)]
+    from: Option<Named>,
 
     /// Restore owners, setuid bits, security attributes and device nodes, too
     #[arg(long)]
@@ -259,11 +259,12 @@ fn sender(
         Some(bytes) => {
             let found = Sender::check(bytes, fingerprint, root)
                 .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?;
-            Some(Known::find(context, found, bytes)?)
+            let is_named = args.from.is_some_and(|from| from.is(&found.vault));
+            Some(Known::find(context, found, bytes, is_named)?)
         }
     };
     match (&args.from, &found) {
-        (Some(from), Some(found)) if found.sender.vault != *from => {
+        (Some(from), Some(found)) if !from.is(&found.sender.vault) => {
             return Err(refused("a device of another vault sealed this file"));
         }
         (Some(_), Some(found)) if found.standing == Standing::Revoked => {
@@ -293,17 +294,19 @@ fn inner(paths: &[Vec<u8>]) -> TreePath {
 
 fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Known>) -> Result<(), Failure> {
     let shown = printable(target.as_os_str().as_bytes());
+    // Those of a run before that was cut off are there as well.
+    let (files, bytes) = (summary.files + summary.files_kept, summary.bytes + summary.bytes_kept);
     if context.output.json {
         let mut message = json!({
             "message_type": "opened",
             "schema": 1,
-            "files": summary.files,
+            "files": files,
             "dirs": summary.directories,
-            "others": summary.others,
-            "bytes": summary.bytes,
+            "others": summary.others + summary.kept - summary.files_kept,
+            "bytes": bytes,
             "sender_vault": sender.map(|known| text::fingerprint_base32(&known.sender.vault)),
             "sender_device": sender.map(|known| known.sender.device.to_string()),
-            "sender_known": sender.is_some_and(|known| known.is_vault_known && known.is_good()),
+            "sender_known": sender.is_some_and(|known| (known.is_vault_known || known.is_named) && known.is_good()),
             "sender_standing": sender.map(Known::word),
         });
         if let Some(fields) = message.as_object_mut() {
@@ -316,7 +319,7 @@ fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Kno
     }
     context.line(&format!(
         "{shown}: {}, {}, all verified",
-        plural(summary.files, "file", "files"),
-        render::size(summary.bytes)
+        plural(files, "file", "files"),
+        render::size(bytes)
     ))
 }

@@ -121,8 +121,9 @@ fn several_folders_take_a_name_for_the_file_and_come_back_side_by_side() {
     assert_eq!(tree(&bench.path("both/Customers")), tree(&bench.path("Customers")));
     bench.keyed(&["seal", "Letters", "-o", "both.strongroom"]).ends(26).says("").complains(
         "error: both.strongroom is there already, and holds something else: Customers, Letters\n  \
-         hint: `strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in \
-         its place\n",
+         hint: it is sealed again from all of those, by these names: rename yours, then `strongroom seal Customers \
+         Letters -o both.strongroom`; `-o FILE` makes another file, `--force` a new one in its place, for whom this \
+         command names\n",
     );
 }
 
@@ -172,8 +173,13 @@ fn who_opens_a_file_that_is_there_is_changed_by_slots_and_not_by_sealing() {
     let before = fs::read(bench.path("Customers.strongroom")).unwrap();
     bench.keyed(&["seal", "Customers", "--recovery-code-out", "code"]).ends(26).says("").complains(
         "error: Customers.strongroom is there already, and is sealed for those it was made for\n  \
-         hint: `strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in \
-         its place\n",
+         hint: without `--recipient`, `--recipients-file` and `--recovery-code-out` it is sealed again for those; \
+         `strongroom slot add` and `slot remove` change who they are, and `--force` makes a new file in its place\n",
+    );
+    bench.keyed(&["seal", "Customers", "--split", "1MB"]).ends(26).says("").complains(
+        "error: Customers.strongroom is there already, and is cut as it was made\n  \
+         hint: without `--split` it is sealed again in the parts that it has; `--force` makes a new file in its place, \
+         for whom this command names\n",
     );
     assert!(!bench.path("code").exists());
     assert!(fs::read(bench.path("Customers.strongroom")).unwrap() == before);
@@ -660,7 +666,18 @@ fn who_signed_a_file_is_told_to_whoever_opens_it() {
         "{}",
         unknown.out
     );
-    open(&other, "two", &["--from", &own]).ends(0);
+    assert!(unknown.out.contains("; whether it was shut out since was not checked\n"), "{}", unknown.out);
+    assert!(unknown.out.contains(" (FINGERPRINT); whether"), "{}", unknown.out);
+    let words = inspection["fingerprint_words"].as_str().unwrap();
+    for (number, from) in [own.as_str(), words, &words.to_uppercase()].into_iter().enumerate() {
+        let named = open(&other, &format!("named{number}"), &["--from", from]).ends(0);
+        let is_named = named.out.starts_with("sealed by device ID of the vault that was named: ");
+        assert!(is_named && named.out.contains("was not checked\n"), "{}", named.out);
+    }
+    let messages = open(&other, "two", &["--from", words, "--json"]).ends(0).json();
+    assert_eq!(messages.last().unwrap()["sender_known"], true);
+    let typed = words.replacen(' ', " zoo ", 1);
+    open(&other, "three", &["--from", &typed]).ends(2).says("");
 
     // Sealed again without signing, nobody signed it.
     bench.write("Customers/a.txt", b"beta\n");

@@ -440,10 +440,18 @@ fn behind_link(path: &Path) -> PathBuf {
 
 /// Whoever seals into a file that is there means that file as it is.
 fn check_own_file(args: &SealArgs, file: &Path, recipients: &[Recipient]) -> Result<(), Failure> {
-    if recipients.is_empty() && args.recovery_code_out.is_none() && args.split.is_none() {
+    let hint = if !recipients.is_empty() || args.recovery_code_out.is_some() {
+        "without `--recipient`, `--recipients-file` and `--recovery-code-out` it is sealed again for those; `strongroom slot \
+         add` and `slot remove` change who they are, and `--force` makes a new file in its place"
+    } else if args.split.is_some() {
+        "without `--split` it is sealed again in the parts that it has; `--force` makes a new file in its place, for \
+         whom this command names"
+    } else {
         return Ok(());
-    }
-    Err(taken(file, "is sealed for those it was made for"))
+    };
+    let what =
+        if args.split.is_some() { "is cut as it was made" } else { "is sealed for those it was made for" };
+    Err(taken(file, what).hint(hint))
 }
 
 fn taken(file: &Path, what: &str) -> Failure {
@@ -471,8 +479,15 @@ fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure
     if names == held {
         return Ok(());
     }
-    let held = held.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
-    Err(taken(file, &format!("holds something else: {held}")))
+    let held: Vec<String> = held.iter().map(|name| printable(name)).collect();
+    let shown = printable(file.as_os_str().as_bytes());
+    let those =
+        if held.len() == 1 { "a folder or file of that name" } else { "all of those, by these names" };
+    Err(taken(file, &format!("holds something else: {}", held.join(", "))).hint(format!(
+        "it is sealed again from {those}: rename yours, then `strongroom seal {} -o {shown}`; `-o FILE` makes another \
+         file, `--force` a new one in its place, for whom this command names",
+        held.join(" ")
+    )))
 }
 
 /// This machine's hand in the vault that is named, or in the default one.

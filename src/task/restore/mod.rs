@@ -115,6 +115,10 @@ pub struct Summary {
     pub hard_links: u64,
     /// Files and others that stand there already as they should be, or that the policy keeps.
     pub kept: u64,
+    /// Of `kept`, the files.
+    pub files_kept: u64,
+    /// How long these are, as their sizes say.
+    pub bytes_kept: u64,
     /// Names that were deleted because the snapshot doesn't have them.
     pub removed: u64,
     /// What was left out of what was placed.
@@ -242,6 +246,8 @@ struct Counters {
     bytes: AtomicU64,
     hard_links: AtomicU64,
     kept: AtomicU64,
+    files_kept: AtomicU64,
+    bytes_kept: AtomicU64,
     removed: AtomicU64,
     damaged: AtomicU64,
     problems: AtomicU64,
@@ -304,6 +310,8 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
             bytes: told(&counters.bytes),
             hard_links: told(&counters.hard_links),
             kept: told(&counters.kept),
+            files_kept: told(&counters.files_kept),
+            bytes_kept: told(&counters.bytes_kept),
             removed: told(&counters.removed),
             dropped: self.target.dropped(),
             damaged: mem::take(&mut *damaged),
@@ -427,6 +435,12 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
     fn count_written(&self, entry: &Entry) {
         add(&self.counters.files, 1);
         add(&self.counters.bytes, size_of(entry));
+    }
+
+    fn count_kept(&self, entry: &Entry) {
+        add(&self.counters.kept, 1);
+        add(&self.counters.files_kept, 1);
+        add(&self.counters.bytes_kept, size_of(entry));
     }
 
     fn progress(&self, items: u64, bytes: u64) {

@@ -382,6 +382,12 @@ impl Target {
         matches!(&self.site, Site::Staged(staging) if staging.resumed)
     }
 
+    /// Whether [`Target::remove_extra`] removes anything.
+    #[must_use]
+    pub fn removes_extra(&self) -> bool {
+        self.policy.delete || self.is_resumed()
+    }
+
     /// What may be done to the target.
     #[must_use]
     pub fn policy(&self) -> Policy {
