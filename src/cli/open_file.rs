@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rustix::fs::CWD;
-use rustix::fs::RenameFlags;
 use serde_json::json;
 
 use crate::cli::args::Named;
@@ -21,7 +19,6 @@ use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::sender::Known;
 use crate::cli::sender::Standing;
-use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
 use crate::store::SealedFile;
@@ -94,24 +91,24 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
         let nobody = || "sender unverified: nobody signed it".to_owned();
         context.line(&sender.as_ref().map_or_else(nobody, Known::line))?;
     }
+    let subpath = inner(body.paths.as_slice());
+    let is_itself = args.target.is_none() && is_single(&reader, &subpath)?;
+    if is_itself && target.symlink_metadata().is_ok() {
+        return Err(occupied(&target, "and a folder, where a file is to be"));
+    }
     let options = Options {
-        subpath: inner(body.paths.as_slice()),
+        subpath,
         policy: Policy { privileged: args.privileged, sparse: true, ..Policy::default() },
         selection: Selection::everything(),
         all_or_nothing: true,
+        is_itself,
     };
-    let summary = {
+    let restored = {
         let bars = context.watched_bars();
-        let single = if args.target.is_none() { single(&reader, &options.subpath, &target)? } else { None };
-        let into = single.as_ref().map_or(&target, |single| &single.folder);
-        let restored = restore(&reader, into, &options, &bars);
-        if let Some(single) = single {
-            single.end(
-                restored.as_ref().is_ok_and(|summary| summary.damaged_count == 0 && summary.problems == 0),
-            )?;
-        }
-        restored.map_err(nothing_opened)?
+        restore(&reader, &target, &options, &bars)
     };
+    sealed::tell_leftovers(context, &target);
+    let summary = restored.map_err(nothing_opened)?;
     if let Some(first) = summary.damaged.first() {
         return Err(Failure::new(
             Exit::Damaged,
@@ -142,6 +139,10 @@ fn refused_whole(args: &OpenArgs, error: Error) -> Failure {
 
 /// A restore that failed leaves nothing, and can't go on where it stopped.
 fn nothing_opened(error: Error) -> Failure {
+    if matches!(&error, Error::Target(place::Error::Appeared { .. })) {
+        // All of it is there, under another name that the message tells.
+        return Failure::from(error);
+    }
     let is_full = matches!(&error, Error::Target(place::Error::NoSpace { .. }));
     let failure = Failure::from(error);
     let message = format!("{}; nothing was opened", failure.message);
@@ -149,45 +150,12 @@ fn nothing_opened(error: Error) -> Failure {
     if is_full { failure.hint("make room, or open it on another disk with `--target`") } else { failure }
 }
 
-/// A file that was sealed by itself: it is restored into a folder beside its place, and moved from there.
-struct Single {
-    folder: PathBuf,
-    name: Vec<u8>,
-    target: PathBuf,
-}
-
-/// Whether what is opened is one thing that is no folder.
-fn single(reader: &SnapshotReader<'_>, path: &TreePath, target: &Path) -> Result<Option<Single>, Failure> {
-    let (Some(name), At::Entry(entry)) = (path.last(), entry_at(reader, path)?) else { return Ok(None) };
-    if matches!(entry.kind, EntryKind::Directory { .. }) {
-        return Ok(None);
-    }
-    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
-    let own = target.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-    let hidden = [b".", &own[..], b".", chance.as_bytes(), b".opening"].concat();
-    let folder = target.with_file_name(std::ffi::OsStr::from_bytes(&hidden));
-    Ok(Some(Single { folder, name: name.as_bytes().to_vec(), target: target.to_owned() }))
-}
-
-impl Single {
-    /// Moves it to its place, if it is there.
-    fn end(&self, is_whole: bool) -> Result<(), Failure> {
-        let made = self.folder.join(std::ffi::OsStr::from_bytes(&self.name));
-        // An empty folder may stand there, and gives way.
-        let moved = if is_whole {
-            let _ = std::fs::remove_dir(&self.target);
-            rustix::fs::renameat_with(CWD, &made, CWD, &self.target, RenameFlags::NOREPLACE)
-        } else {
-            Ok(())
-        };
-        let _ = std::fs::remove_file(&made);
-        let _ = std::fs::remove_dir(&self.folder);
-        let shown = printable(self.target.as_os_str().as_bytes());
-        moved.map_err(|errno| {
-            Failure::new(Exit::Refused, format!("{shown} can't be made: {errno}; nothing was opened"))
-                .hint("`--target DIR` opens the file elsewhere")
-        })
-    }
+/// Whether what is opened is one thing that is no folder, and comes back as that.
+fn is_single(reader: &SnapshotReader<'_>, path: &TreePath) -> Result<bool, Failure> {
+    Ok(match entry_at(reader, path)? {
+        At::Entry(entry) => !matches!(entry.kind, EntryKind::Directory { .. }),
+        At::Root(_) => false,
+    })
 }
 
 /// Where it is opened to.
@@ -208,16 +176,20 @@ fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
 }
 
 fn check_target(target: &Path) -> Result<(), Failure> {
-    let shown = printable(target.as_os_str().as_bytes());
     match target.symlink_metadata() {
         Err(_) => Ok(()),
         Ok(meta) if meta.is_dir() && is_empty(target) => Ok(()),
         Ok(meta) => {
             let what = if meta.is_dir() { "and not empty: is it open already?" } else { "and no folder" };
-            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
-                .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere"))
+            Err(occupied(target, what))
         }
     }
+}
+
+fn occupied(target: &Path, what: &str) -> Failure {
+    let shown = printable(target.as_os_str().as_bytes());
+    Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
+        .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere")
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -116,7 +116,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
 fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
     let part = Part::parse(args.snapshot.clone())?;
     let subpath = part.path.clone();
-    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, all_or_nothing: false }))
+    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, ..Options::default() }))
 }
 
 /// Restores from a vault that is open.

@@ -17,6 +17,7 @@ use crate::store::SealedFile;
 use crate::store::Store;
 use crate::store::Target;
 use crate::tree::path::printable;
+use crate::tree::place;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::error::Error;
@@ -133,6 +134,16 @@ fn older(file: &Path, error: Error) -> Failure {
         "whoever was taken out of the file since would be let in again: look for the newer one, perhaps under another \
          name; if it is lost, `strongroom open` opens this one, and `strongroom seal DIR --force` makes a new file",
     )
+}
+
+/// Tells of what runs of `open` that were killed have left beside `target`, of this state of the file or another.
+pub fn tell_leftovers(context: &Context, target: &Path) {
+    for left in place::leftovers(target) {
+        context.warn(&format!(
+            "{} holds what an `open` that was cut off has put there: look what is in it, then delete it",
+            printable(left.as_os_str().as_bytes())
+        ));
+    }
 }
 
 /// Warns of a file that is about to be read, if this machine has sealed a newer one: it may be read.

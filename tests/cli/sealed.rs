@@ -187,3 +187,41 @@ fn programs_are_told_of_a_file_whose_source_stays() {
     let sealed = run.json().pop().unwrap();
     assert_eq!((&sealed["message_type"], &sealed["source_removed"]), (&"sealed".into(), &false.into()));
 }
+
+// ---- what `open` leaves when it is killed ---------------------------------------------------------
+
+#[test]
+fn what_killed_runs_have_left_is_named_and_stays() {
+    let bench = sealed();
+    bench.write(".Customers.strongroom-0123abcd/tree/a.txt", b"alpha\n");
+    bench.write(".Customers.strongroom-0123abcg/tree/a.txt", b"alpha\n");
+    let warning = "warning: DIR/.Customers.strongroom-0123abcd holds what an `open` that was cut off has put there: look \
+                   what is in it, then delete it\n";
+    bench.keyed(&["seal", "Customers"]).ends(0).complains(warning);
+    fs::remove_dir_all(bench.path("Customers")).unwrap();
+    let run = bench.keyed(&["open", "Customers.strongroom"]).ends(0);
+    assert_eq!(run.err, warning.replace("DIR/", ""));
+    assert!(bench.path(".Customers.strongroom-0123abcd/tree/a.txt").exists());
+}
+
+#[test]
+fn a_file_comes_back_over_nothing() {
+    let bench = Bench::new();
+    bench.write("one.pdf", b"one\n");
+    bench.keyed(&["seal", "one.pdf", "--remove-source"]).ends(0);
+    fs::create_dir(bench.path("one.pdf")).unwrap();
+    bench.keyed(&["open", "one.pdf.strongroom"]).ends(26).complains(
+        "error: one.pdf is there already, and a folder, where a file is to be\n  hint: nothing is written over what is \
+         there: `--target DIR` opens the file elsewhere\n",
+    );
+    assert!(bench.path("one.pdf").is_dir());
+    fs::rename(bench.path("one.pdf.strongroom"), bench.path("two.pdf.strongroom")).unwrap();
+    bench.write(".two.pdf.strongroom-0123abcd/tree/one.pdf", b"one\n");
+    let run = bench.keyed(&["open", "two.pdf.strongroom"]).ends(0);
+    assert!(run.err.contains(".two.pdf.strongroom-0123abcd holds"), "{}", run.err);
+    assert_eq!(fs::read(bench.path("two.pdf")).unwrap(), b"one\n");
+    assert_eq!(
+        names(&bench),
+        [".two.pdf.strongroom-0123abcd", "key", "one.pdf", "two.pdf", "two.pdf.strongroom"]
+    );
+}

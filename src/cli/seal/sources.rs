@@ -113,6 +113,7 @@ pub(super) fn tell_leftovers(context: &Context, paths: &[PathBuf]) {
     for path in paths {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let Some(name) = real.file_name() else { continue };
+        sealed::tell_leftovers(context, &real);
         let folder = sealed::folder_of(&real);
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         for entry in entries.filter_map(Result::ok).filter(|entry| is_aside(&entry.file_name(), name)) {

@@ -86,6 +86,9 @@ pub struct Options {
     pub selection: Selection,
     /// Whether nothing is to be left if any of it is damaged, can't be written, or the restore is cut off.
     pub all_or_nothing: bool,
+    /// Whether the target is to be what is restored itself, if that is no directory, and not a directory that it
+    /// goes into.
+    pub is_itself: bool,
 }
 
 impl Default for Options {
@@ -96,6 +99,7 @@ impl Default for Options {
             policy: Policy::default(),
             selection: Selection::everything(),
             all_or_nothing: false,
+            is_itself: false,
         }
     }
 }
@@ -162,9 +166,12 @@ pub fn restore(
     }
     let start = Start::find(reader, &options.subpath)?;
     let run = run_of(reader, options);
-    let staged = match options.all_or_nothing {
-        true => Target::stage_whole(target, &run, options.policy),
-        false => Target::stage(target, &run, options.policy),
+    let staged = match &start {
+        Start::Other(entry) if options.is_itself => {
+            Target::stage_entry(target, &entry.name, &run, options.policy)
+        }
+        _ if options.all_or_nothing => Target::stage_whole(target, &run, options.policy),
+        _ => Target::stage(target, &run, options.policy),
     };
     let target = match staged {
         Err(place::Error::NotEmpty { .. }) if options.policy.overwrite != Overwrite::Refuse => {
