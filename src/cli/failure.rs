@@ -331,7 +331,7 @@ impl From<&store::Error> for Failure {
             Error::Unfinished { .. } => (
                 Exit::Damaged,
                 "none was removed: run the command again where that folder can be written, or give each \
-                 .NAME.NNN.DIGITS.old its name NAME.NNN back",
+                 .NAME.NNN.DIGITS.old its name NAME.NNN back, and .NAME.whole.DIGITS.old its name NAME",
             ),
             Error::PartSize { .. } => (Exit::Usage, "give another size"),
             Error::NoRoom { .. } => {

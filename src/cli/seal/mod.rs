@@ -32,7 +32,6 @@ use crate::cli::render;
 use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
 use crate::cli::seal::remove::remove_sources;
-use crate::cli::seal::replace::Replaced;
 use crate::cli::seal::written::Written;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
@@ -167,10 +166,8 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
             return Err(occupied(file, "is no sealed file"));
         }
         Output::File(file) if args.force => {
-            let replaced = Replaced::begin(args, file)?;
-            let made = anew(context, &secrets, args, &output, &recipients, signer);
-            replaced.end(made.is_ok());
-            made?
+            replace::check_parts(args, file)?;
+            anew(context, &secrets, args, &output, &recipients, signer)?
         }
         _ => anew(context, &secrets, args, &output, &recipients, signer)?,
     };
