@@ -9,6 +9,7 @@ use crate::tree;
 use crate::tree::filter;
 use crate::tree::path;
 use crate::tree::place;
+use crate::tree::tar::Why;
 use crate::tree::walk;
 use crate::vault;
 
@@ -406,9 +407,14 @@ impl From<&tree::tar::Error> for Failure {
             Error::Trailing => {
                 (Exit::Damaged, "no snapshot was added: archives that were joined are imported one by one")
             }
+            Error::Refused { why: Why::Absolute, .. } => (
+                Exit::Refused,
+                "no snapshot was added: make the archive without `tar -P`, so that its names are of one folder",
+            ),
             Error::Refused { .. } => (
                 Exit::Refused,
-                "no snapshot was added: unpack it into a folder, look at what comes of it, and back that up",
+                "no snapshot was added: ask whoever made the archive for one without it; programs that unpack it may do \
+                 harm",
             ),
             Error::TooMuch => (Exit::Failed, "no snapshot was added: import it in several parts"),
         };
@@ -560,7 +566,6 @@ mod tests {
 
     fn archive_errors() -> Vec<(tree::tar::Error, Exit)> {
         use tree::tar::Error;
-        use tree::tar::Why;
         let refused = |why| Error::Refused { name: b"a\nb".as_slice().into(), why };
         vec![
             (Error::Io(io::Error::other("it is gone")), Exit::Failed),
@@ -571,6 +576,7 @@ mod tests {
             (Error::Damaged { at: 512, what: "it is" }, Exit::Damaged),
             (Error::TooMuch, Exit::Failed),
             (refused(Why::Twice), Exit::Refused),
+            (refused(Why::Absolute), Exit::Refused),
             (refused(Why::Type(b'\n')), Exit::Refused),
             (refused(Why::LinkTarget(b"\x1b[2J".as_slice().into())), Exit::Refused),
         ]
