@@ -152,7 +152,7 @@ fn what_is_there_already_stays_unless_it_is_forced_away() {
         .keyed(&["seal", "Customers", "-o", "folder"])
         .ends(26)
         .complains(&format!("error: folder is there already, and is no sealed file\n{hint}"));
-    bench.keyed(&["seal", "Customers", "-o", "folder", "--force"]).ends(1);
+    bench.keyed(&["seal", "Customers", "-o", "folder", "--force"]).ends(26);
     assert!(bench.path("folder").is_dir());
     bench.keyed(&["seal", "Customers", "-o", "mine", "--force"]).ends(0);
     bench.keyed(&["open", "mine", "--target", "out"]).ends(0);

@@ -225,3 +225,17 @@ fn a_file_comes_back_over_nothing() {
         [".two.pdf.strongroom-0123abcd", "key", "one.pdf", "two.pdf", "two.pdf.strongroom"]
     );
 }
+
+#[test]
+fn what_is_no_file_is_not_replaced_by_force() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let pipe = bench.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for more in [&[][..], &["--split", "1MB"]] {
+        let run =
+            bench.keyed(&[&["seal", "Customers", "-o", "pipe", "--force"], more].concat()).ends(26).says("");
+        assert!(run.err.starts_with("error: "), "{}", run.err);
+    }
+    assert_eq!(names(&bench), ["Customers", "pipe"]);
+}

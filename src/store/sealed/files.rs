@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -107,7 +109,11 @@ impl Files {
             Err(errno) => Err(place_failure(path, errno)),
         };
         if self.replaces {
-            return Ok(());
+            let first = self.in_parts.then(|| part_of(&self.path, 1));
+            return [Some(self.path.clone()), first]
+                .iter()
+                .flatten()
+                .try_for_each(|path| self.check_plain(path));
         }
         // A whole file would be read instead of the parts, for ever.
         check(&self.path)?;
@@ -115,6 +121,17 @@ impl Files {
             (1..=PARTS_MAX).try_for_each(|number| check(&part_of(&self.path, number)))?;
         }
         Ok(())
+    }
+
+    /// Refuses to replace what is no plain file: a pipe, a device or a folder was put there for something else.
+    fn check_plain(&self, path: &Path) -> Result<(), Error> {
+        match rustix::fs::statat(&self.folder, name_in(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                Err(Error::Occupied { place: path.display().to_string() })
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(place_failure(path, errno)),
+        }
     }
 
     /// Refuses to replace anything but what has to be there.
