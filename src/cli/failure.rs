@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use crate::cli::render;
 use crate::store;
 use crate::task;
 use crate::tree;
@@ -370,6 +371,12 @@ impl From<&task::error::Error> for Failure {
             Error::Target(error) => return error.into(),
             Error::Archive(error) => return error.into(),
             Error::Refused { .. } => (Exit::Refused, None),
+            Error::NoRoom { needed, free } => {
+                let (needed, free) = (render::size(*needed), render::size(*free));
+                let message = format!("the files have {needed}, and where they are to go {free} are free");
+                return Self::new(Exit::Refused, message)
+                    .hint("make room there, or name a folder on another disk");
+            }
             Error::Stream(_) | Error::Output(_) => (Exit::Failed, None),
             Error::Pack(_) => (
                 Exit::Failed,

@@ -441,11 +441,12 @@ impl Context {
             let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
             kinds.dedup();
             let what = if locked.store().is_sealed_file() { "file" } else { "vault" };
+            let options = if has(|lock| !matches!(lock, Lock::Recipient)) { SECRET_OPTIONS } else { OWN_KEY };
             return Err(Failure::usage(format!(
                 "this {what} opens with: {}; none was given",
                 kinds.join(", ")
             ))
-            .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
+            .hint(other_programs_hint().unwrap_or_else(|| options.to_owned())));
         }
         if !terminal::is_there() {
             return Err(Failure::usage(
@@ -573,6 +574,9 @@ impl Lines {
         self.out.flush().map_err(|error| Failure::output(&error))
     }
 }
+
+/// What to give where only people's own keys open it.
+const OWN_KEY: &str = "give `-i FILE`, your own key as `age-keygen -pq -o FILE` made it";
 
 /// What to give when there is nobody to ask.
 const SECRET_OPTIONS: &str = "give --password-file, --password-command, --password-fd, --key-file, --recovery-code-file, --card-file or --identity";

@@ -21,6 +21,7 @@ use crate::cli::sender::Known;
 use crate::cli::sender::Standing;
 use crate::crypto::text;
 use crate::id::Fingerprint;
+use crate::store;
 use crate::store::SealedFile;
 use crate::task::browse::At;
 use crate::task::browse::entry_at;
@@ -169,9 +170,19 @@ fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
     let whole = sealed::without_part(&args.file);
     let name = whole.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
     match name.strip_suffix(SUFFIX.as_bytes()) {
-        Some(stem) if !stem.is_empty() => Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem))),
-        _ => Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
-            .hint("give `--target DIR` to say where it is to be opened")),
+        // A name of dots alone is none to open anything under.
+        Some(stem) if !stem.iter().all(|byte| *byte == b'.') => {
+            Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem)))
+        }
+        _ if args.file.is_dir() => {
+            Err(Failure::usage(format!("{} is a folder, and no sealed file", printable(&name)))
+                .hint("`strongroom seal` makes NAME.strongroom of it, which `open` takes"))
+        }
+        // Whatever it is called, it may be none.
+        _ => sealed::load(&args.file).and_then(|_| {
+            Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
+                .hint("give `--target DIR` to say where it is to be opened"))
+        }),
     }
 }
 
@@ -203,7 +214,14 @@ fn is_pipe(file: &Path) -> bool {
 fn load(context: &Context, args: &OpenArgs, target: &Path) -> Result<LockedVault, Failure> {
     let file = if is_pipe(&args.file) {
         let _spinner = context.bars().spinner("reading the pipe");
-        Arc::new(SealedFile::from_stream(io::stdin().lock(), sealed::folder_of(target))?)
+        let read = SealedFile::from_stream(io::stdin().lock(), sealed::folder_of(target));
+        Arc::new(read.map_err(|error| match error {
+            store::Error::NoRoom { .. } => Failure::from(error).hint(
+                "what comes from a pipe is put aside beside the target first: make room there, or give `--target` on \
+                 another disk",
+            ),
+            error => error.into(),
+        })?)
     } else {
         sealed::load(&args.file)?
     };

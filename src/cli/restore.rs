@@ -144,13 +144,19 @@ pub fn take_out(context: &Context, vault: &Vault, args: &RestoreArgs) -> Result<
     let told = tell(context, args, &summary, &reader.snapshot().id().to_string());
     if summary.damaged_count > 0 {
         let number = plural(summary.damaged_count, "entry is", "entries are");
-        return Err(Failure::new(
-            Exit::Damaged,
-            format!("{number} damaged in the vault; the rest was restored"),
-        )
-        .hint(
-            "an older snapshot may still hold them: `strongroom find` shows where, `verify --read-all` why",
-        ));
+        let (what, hint) = if vault.store().is_sealed_file() {
+            (
+                "file",
+                "another copy of the file may be whole; `strongroom verify --read-all` tells what is damaged",
+            )
+        } else {
+            (
+                "vault",
+                "an older snapshot may still hold them: `strongroom find` shows where, `verify --read-all` why",
+            )
+        };
+        let message = format!("{number} damaged in the {what}; the rest was restored");
+        return Err(Failure::new(Exit::Damaged, message).hint(hint));
     }
     if summary.problems > 0 {
         let number = plural(summary.problems, "entry", "entries");
@@ -220,7 +226,9 @@ fn words(summary: &Summary, target: &str) -> Vec<String> {
     if summary.others > 0 {
         parts.push(plural(summary.others, "other entry", "other entries"));
     }
-    let verified = if summary.dry_run { "" } else { ", all verified" };
+    // Where all is damaged there is nothing to say it of.
+    let is_nothing = summary.files + summary.others + summary.kept == 0 && summary.damaged_count > 0;
+    let verified = if summary.dry_run || is_nothing { "" } else { ", all verified" };
     let size = render::size(summary.bytes);
     let mut lines = vec![format!("{done} {} ({size}) to {target}{verified}", parts.join(", "))];
     if summary.resumed {

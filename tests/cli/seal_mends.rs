@@ -443,6 +443,14 @@ fn what_is_whole_in_a_damaged_file_can_be_had() {
         run.err
     );
     assert!(!bench.path("out").exists());
-    bench.keyed(&["restore", "-r", "Customers.strongroom", "latest", "--target", "out"]).ends(20);
+    let run = bench.keyed(&["restore", "-r", "Customers.strongroom", "latest", "--target", "out"]).ends(20);
+    assert!(
+        run.err.ends_with(
+            "error: 1 entry is damaged in the file; the rest was restored\n  hint: another copy of the file may be whole; \
+             `strongroom verify --read-all` tells what is damaged\n"
+        ),
+        "{}",
+        run.err
+    );
     assert_eq!(fs::read(bench.path("out/Customers/a.txt")).unwrap(), b"alpha\n");
 }

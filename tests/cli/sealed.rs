@@ -239,3 +239,61 @@ fn what_is_no_file_is_not_replaced_by_force() {
     }
     assert_eq!(names(&bench), ["Customers", "pipe"]);
 }
+
+// ---- what is said ---------------------------------------------------------------------------------
+
+#[test]
+fn what_can_not_be_opened_is_called_what_it_is() {
+    let bench = sealed();
+    bench.write("pw.txt", b"not sealed\n");
+    let table = [
+        ("Customers", 2, "error: Customers is a folder, and no sealed file\n"),
+        ("pw.txt", 10, "error: pw.txt is not a sealed file\n"),
+        ("/dev/null", 10, "error: /dev/null is not a sealed file\n"),
+        ("nothing", 10, "error: there is no file nothing\n"),
+    ];
+    for (file, exit, message) in table {
+        let run = bench.keyed(&["open", file]).ends(exit).says("");
+        assert!(run.err.starts_with(message), "{file}: {}", run.err);
+    }
+    fs::copy(bench.path("Customers.strongroom"), bench.path("...strongroom")).unwrap();
+    let run = bench.keyed(&["open", "...strongroom"]).ends(2).says("");
+    assert!(run.err.contains("give `--target DIR`"), "{}", run.err);
+}
+
+#[test]
+fn a_bad_line_of_recipients_is_named() {
+    let bench = sealed();
+    bench.write("team", b"# the team\n\nanna=age1nonsense\n");
+    let run = bench.run(&["seal", "Customers", "-o", "x", "-R", "team"]).ends(2).says("");
+    assert!(run.err.starts_with("error: team, line 3: "), "{}", run.err);
+}
+
+#[test]
+fn a_file_for_one_recipient_asks_for_that_key() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let key = strongroom::crypto::kem::KemSecretKey::generate();
+    let recipient = strongroom::crypto::recipient::encode_recipient(&key.public());
+    bench.run(&["seal", "Customers", "--recipient", &recipient]).ends(0);
+    bench.run(&["open", "Customers.strongroom", "-t", "out"]).ends(2).complains(
+        "error: this file opens with: outside recipient; none was given\n  hint: give `-i FILE`, your own key as \
+         `age-keygen -pq -o FILE` made it\n",
+    );
+}
+
+#[test]
+fn a_folder_that_takes_no_file_is_told_before_anything_is_asked() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("shut/Customers/a.txt", b"alpha\n");
+    let run = bench.run_as(1234, "guest", &["seal", "shut/Customers"]).ends(1).says("");
+    assert!(
+        run.err.starts_with("error: no file can be made in shut: ")
+            && run.err.ends_with("  hint: `-o FILE` makes it in another folder\n"),
+        "{}",
+        run.err
+    );
+}

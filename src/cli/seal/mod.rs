@@ -6,6 +6,7 @@ mod replace;
 mod sources;
 mod written;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::io::IsTerminal as _;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::fs::Access;
 use serde_json::json;
 
 use crate::cli::args::SecretArgs;
@@ -220,6 +222,7 @@ fn anew(
     recipients: &[Recipient],
     signer: Option<Signer>,
 ) -> Result<Made, Failure> {
+    check_writable(output)?;
     check_room(args, output)?;
     if let Some(file) = &args.recovery_code_out {
         secrets::check_absent(file)?;
@@ -359,7 +362,10 @@ fn options(
 /// What a source is called in the file.
 fn name_of(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = || printable(path.as_os_str().as_bytes());
-    let real = std::fs::canonicalize(path).map_err(|error| Failure::io(shown(), &error))?;
+    let real = std::fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Exit::Failed, format!("there is no {} to seal", shown())),
+        _ => Failure::io(shown(), &error),
+    })?;
     let given = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/."));
     let name = given.or_else(|| real.file_name()).map(|name| name.as_bytes().to_vec());
     name.ok_or_else(|| Failure::usage(format!("{} has no name to seal it under", shown())))
@@ -496,6 +502,18 @@ fn signer(context: &Context) -> Result<Signer, Failure> {
     Ok(Signer::load(locked.store(), locked.log(), keys)?)
 }
 
+/// Refuses to begin where no file can be made, before anything is asked.
+fn check_writable(output: &Output) -> Result<(), Failure> {
+    let Output::File(file) = output else { return Ok(()) };
+    let folder = sealed::folder_of(file);
+    let may = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
+    may.map_err(|errno| {
+        let shown = printable(folder.as_os_str().as_bytes());
+        Failure::io(format!("no file can be made in {shown}"), &errno.into())
+            .hint("`-o FILE` makes it in another folder")
+    })
+}
+
 /// Refuses to begin where there can't be room.
 fn check_room(args: &SealArgs, output: &Output) -> Result<(), Failure> {
     let Output::File(file) = output else { return Ok(()) };
@@ -571,7 +589,10 @@ impl Made {
                  to be safe from its thief",
             );
         }
-        let people = self.people.iter().map(|name| printable(name.as_bytes())).collect::<Vec<_>>();
+        // Whoever took himself for a recipient, too, has two slots of one name.
+        let mut people = self.people.iter().map(|name| printable(name.as_bytes())).collect::<Vec<_>>();
+        let mut seen = HashSet::new();
+        people.retain(|name| seen.insert(name.clone()));
         let people = match people.split_last() {
             Some((last, [])) => last.clone(),
             Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
@@ -580,7 +601,7 @@ impl Made {
         let mut lines = self.made_lines();
         let mut line = format!(
             "{}: {}, {} in {}, sealed for {people}",
-            printable(file),
+            if let Output::Pipe = output { "to the pipe".to_owned() } else { printable(file) },
             plural(counts.files, "file", "files"),
             render::size(counts.bytes),
             render::size(self.summary.file_bytes),

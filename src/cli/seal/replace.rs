@@ -30,6 +30,7 @@ pub(super) fn check(context: &Context, may_replace: bool, file: &Path, lost: &Lo
     }
     let files = plural(lost.before, "file", "files");
     let told = match lost.files {
+        _ if lost.before == 1 => format!("the 1 file in {shown} is not in what is sealed now"),
         all if all >= lost.before => format!("none of the {files} in {shown} is in what is sealed now"),
         1 => format!("1 of the {files} in {shown} is not in what is sealed now"),
         some => format!("{some} of the {files} in {shown} are not in what is sealed now"),
