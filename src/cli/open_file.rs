@@ -81,8 +81,8 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
         seal::check(&locked, &bars).map_err(|error| refused_whole(args, error))?;
     }
     sealed::warn_if_older(context, &locked);
-    let way = context.way(&locked)?;
-    let vault = context.unlock_by(locked, true, &way)?;
+    let mut way = context.way(&locked)?;
+    let vault = context.unlock_typed(locked, true, &mut way)?;
     let reader = seal::reader(&vault)?
         .ok_or_else(|| Failure::new(Exit::Damaged, "nothing was sealed into this file"))?;
     let body = reader.body();

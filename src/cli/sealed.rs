@@ -97,7 +97,7 @@ pub fn unlock_draft(
     context: &Context,
     file: Arc<SealedFile>,
     place: &Path,
-    way: &Way,
+    way: &mut Way,
 ) -> Result<(Vault, Arc<SealedDraft>), Failure> {
     // What a link leads to is what changes, not the link.
     let whole = without_part(place);
@@ -111,7 +111,7 @@ pub fn unlock_draft(
     let locked = LockedVault::load(store, None)?;
     // What was taken out of it, and who, would come back with an older copy.
     let pins = context.machine()?.check(&locked).map_err(|error| older(&whole, error))?;
-    let vault = locked.unlock(way)?;
+    let vault = context.try_typed(locked, way)?;
     vault.admin()?;
     // Whoever has somebody's public key can make a file that it opens, and that somebody else reads.
     context.confirm_recipient(&vault, pins.is_some())?;

@@ -297,3 +297,34 @@ fn a_folder_that_takes_no_file_is_told_before_anything_is_asked() {
         run.err
     );
 }
+
+#[test]
+fn a_passphrase_that_was_mistyped_is_asked_for_again() {
+    let bench = Bench::new();
+    bench.write("Customers/a.txt", b"alpha\n");
+    bench.write_secret("password", b"tall ships at dawn in the outer harbour\n");
+    bench.run(&["seal", "Customers", "--password-file", "password"]).ends(0);
+    let wrong = "tall ships at dusk in the outer harbour";
+    for (command, tries, exit) in [
+        (&["open", "Customers.strongroom", "-t", "out"][..], 3, 0),
+        (&["open", "Customers.strongroom", "-t", "out2"], 4, 12),
+        (&["seal", "Customers"], 2, 0),
+        (&["-r", "Customers.strongroom", "ls", "latest"], 2, 0),
+    ] {
+        let mut terminal = bench.at_terminal(command, &[]);
+        for number in 1..=tries.min(3) {
+            terminal.sees("Passphrase for ");
+            let is_right = number == tries;
+            terminal.types(if is_right { "tall ships at dawn in the outer harbour" } else { wrong });
+            if !is_right && number < 3 {
+                terminal.sees("That passphrase opens nothing here.");
+            }
+        }
+        let (text, ended) = terminal.ends();
+        assert_eq!(ended, exit, "{command:?}: {text}");
+    }
+    let args = ["open", "Customers.strongroom", "-t", "out3", "--password-file", "wrong"];
+    bench.write_secret("wrong", wrong.as_bytes());
+    let (text, ended) = bench.at_terminal(&args, &[]).ends();
+    assert!(ended == 12 && !text.contains("Passphrase for"), "{text}");
+}

@@ -296,9 +296,9 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
         return Err(Error::OtherVault { expected, found }.into());
     }
-    let way = context.way(&locked)?;
+    let mut way = context.way(&locked)?;
     drop(locked);
-    let (vault, draft) = sealed::unlock_draft(context, opened, file, &way)?;
+    let (vault, draft) = sealed::unlock_draft(context, opened, file, &mut way)?;
     check_same(args, &vault, file)?;
     let people: Vec<String> =
         vault.slots().slots.iter().filter_map(|slot| vault.slot_label(slot.id)).map(str::to_owned).collect();
