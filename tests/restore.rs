@@ -31,6 +31,7 @@ use strongroom::task::restore::Options;
 use strongroom::task::restore::Summary;
 use strongroom::task::restore::restore;
 use strongroom::tree::filter::Selection;
+use strongroom::tree::place;
 use strongroom::tree::place::Overwrite;
 use strongroom::tree::place::Policy;
 use strongroom::vault::read::SnapshotReader;
@@ -389,10 +390,43 @@ fn an_interrupted_restore_goes_on_where_it_was_and_believes_nothing() {
     bytes[100] ^= 1;
     fs::write(&spoilt, bytes).unwrap();
 
+    // Nor what somebody put beside it.
+    fs::create_dir(staging.join("tree/planted")).unwrap();
+    fs::write(staging.join("tree/planted/file"), "planted").unwrap();
+
     let summary = restore(&reader, &scene.target(), &Options::default(), &Silent).unwrap();
     assert!(summary.resumed && summary.kept >= 40 && summary.files + summary.kept == 300, "{summary:?}");
+    assert_eq!((summary.files_kept, summary.removed), (summary.kept, 0));
+    assert_eq!(summary.bytes + summary.bytes_kept, 300 * 40_000);
     assert_restored(&scene.target(), &items);
     assert_eq!(names(scene.scratch.path()), [b"target"]);
+}
+
+#[test]
+fn a_file_that_is_the_target_itself_goes_on_where_it_was_too() {
+    let items = [file("text", noise(1, 40_000))];
+    let scene = Scene::new(&items);
+    let vault = scene.vault.open();
+    let reader = latest(&vault);
+    let options = Options { subpath: path("text"), is_itself: true, ..Options::default() };
+    let impatient = Impatient { files: AtomicU64::new(0), most: 0, told: AtomicBool::new(false) };
+    let ended = restore(&reader, &scene.target(), &options, &impatient);
+    assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
+    let staging = fs::read_dir(scene.scratch.path()).unwrap().next().unwrap().unwrap().path();
+    fs::write(staging.join("tree/planted"), "planted").unwrap();
+
+    let summary = restore(&reader, &scene.target(), &options, &Silent).unwrap();
+    assert!(summary.resumed && summary.files == 1, "{summary:?}");
+    assert_eq!(fs::read(scene.target()).unwrap(), noise(1, 40_000));
+    assert_eq!(names(scene.scratch.path()), [b"target"]);
+
+    // What is there isn't replaced.
+    let again = restore(&reader, &scene.target(), &options, &Silent);
+    assert!(matches!(again, Err(Error::Target(place::Error::NotDirectory { .. }))), "{again:?}");
+    fs::remove_file(scene.target()).unwrap();
+    fs::create_dir(scene.target()).unwrap();
+    let again = restore(&reader, &scene.target(), &options, &Silent);
+    assert!(matches!(again, Err(Error::Target(place::Error::Target { .. }))), "{again:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::cli::secrets;
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::text;
 use crate::id::Fingerprint;
+use crate::id::VaultId;
 use crate::vault::receipt::Receipt;
 use crate::vault::slot::Way;
 
@@ -402,6 +403,37 @@ fn elsewhere(kind: &str) -> Failure {
 /// What it looks like.
 pub fn parse_fingerprint(text: &str) -> Result<Fingerprint, text::Error> {
     text::decode_fingerprint(text)
+}
+
+/// The vault that a person means: its whole fingerprint, or the first half of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// All of it.
+    Whole(Fingerprint),
+    /// As twelve words.
+    Half(VaultId),
+}
+
+impl Named {
+    /// Reads base32, hex or twelve words.
+    ///
+    /// # Errors
+    /// What it looks like.
+    pub fn parse(text: &str) -> Result<Self, text::Error> {
+        if text.split_whitespace().count() == text::FINGERPRINT_WORDS {
+            return text::decode_fingerprint_words(text).map(Self::Half);
+        }
+        text::decode_fingerprint(text).map(Self::Whole)
+    }
+
+    /// Whether it is this one.
+    #[must_use]
+    pub fn is(&self, fingerprint: &Fingerprint) -> bool {
+        match self {
+            Self::Whole(whole) => whole == fingerprint,
+            Self::Half(half) => *half == fingerprint.vault_id(),
+        }
+    }
 }
 
 /// Reads a receipt.

@@ -6,14 +6,14 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
 use rustix::fs::CWD;
-use rustix::fs::RenameFlags;
-use rustix::fs::renameat_with;
+use rustix::fs::renameat;
 use rustix::io::Errno;
 use serde_json::json;
 
@@ -30,6 +30,7 @@ use crate::task::error::Error;
 use crate::task::export;
 use crate::task::export::Summary;
 use crate::tree::path::TreePath;
+use crate::tree::place::rename_over_nothing;
 use crate::vault::read::SnapshotReader;
 
 /// How many bytes are gathered before they are written out.
@@ -164,14 +165,12 @@ impl Unfinished {
     /// Gives it its name, over another file only if `force` says so.
     fn finish(mut self, force: bool) -> Result<(), Failure> {
         self.file.sync_all().map_err(|error| self.failed(&error))?;
-        let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        match renameat_with(CWD, &self.at, CWD, &self.target, flags) {
+        let (from, to) = (self.at.as_os_str().as_bytes(), self.target.as_os_str().as_bytes());
+        let renamed =
+            if force { renameat(CWD, from, CWD, to) } else { rename_over_nothing(CWD, from, CWD, to) };
+        match renamed {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(exists(&self.target)),
-            // A file system that can't promise it; whether a file is there was looked at before.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::rename(&self.at, &self.target).map_err(|error| self.failed(&error))?;
-            }
             Err(error) => return Err(self.failed(&error.into())),
         }
         self.is_finished = true;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use crate::cli::render;
 use crate::store;
 use crate::task;
 use crate::task::verify::Class;
@@ -10,6 +11,7 @@ use crate::tree;
 use crate::tree::filter;
 use crate::tree::path;
 use crate::tree::place;
+use crate::tree::tar::Why;
 use crate::tree::walk;
 use crate::vault;
 
@@ -115,7 +117,7 @@ impl Failure {
     /// The same, where the vault is a sealed file.
     #[must_use]
     pub fn of_sealed_file(mut self) -> Self {
-        if self.exit == Exit::Interrupted {
+        if self.hint.as_deref() == Some(INTERRUPTED_HINT) {
             return self.hint("what was there before is as it was: the same command begins anew");
         }
         self.message = self
@@ -196,6 +198,8 @@ const VERIFY_HINT: &str =
 /// What to do about a history that isn't the one that was seen.
 pub const HISTORY_HINT: &str = "somebody may have put back an old copy or deleted snapshots: \
      keep this state as it is and compare with another copy of the vault and a receipt";
+
+const INTERRUPTED_HINT: &str = "the vault is sound; the same command goes on where this one stopped";
 
 const RIVALS_HINT: &str = "two owners' commands were cut off as they met: any command that takes an owner's key and \
      changes something, such as `strongroom rotate`, lets one of them stand with `--settle-fork`";
@@ -367,7 +371,7 @@ impl From<&store::Error> for Failure {
             Error::Unfinished { .. } => (
                 Exit::Damaged,
                 "none was removed: run the command again where that folder can be written, or give each \
-                 .NAME.NNN.DIGITS.old its name NAME.NNN back",
+                 .NAME.NNN.DIGITS.old its name NAME.NNN back, and .NAME.whole.DIGITS.old its name NAME",
             ),
             Error::PartSize { .. } => (Exit::Usage, "give another size"),
             Error::NoRoom { .. } => {
@@ -405,6 +409,12 @@ impl From<&task::error::Error> for Failure {
             Error::Target(error) => return error.into(),
             Error::Archive(error) => return error.into(),
             Error::Refused { .. } => (Exit::Refused, None),
+            Error::NoRoom { needed, free } => {
+                let (needed, free) = (render::size(*needed), render::size(*free));
+                let message = format!("the files have {needed}, and where they are to go {free} are free");
+                return Self::new(Exit::Refused, message)
+                    .hint("make room there, or name a folder on another disk");
+            }
             Error::Stream(_) | Error::Output(_) => (Exit::Failed, None),
             Error::Pack(_) => (
                 Exit::Failed,
@@ -420,10 +430,7 @@ impl From<&task::error::Error> for Failure {
                 Exit::Failed,
                 Some("no snapshot was added; does something else delete files in the vault's folder?"),
             ),
-            Error::Interrupted => (
-                Exit::Interrupted,
-                Some("the vault is sound; the same command goes on where this one stopped"),
-            ),
+            Error::Interrupted => (Exit::Interrupted, Some(INTERRUPTED_HINT)),
         };
         let failure = Self::new(exit, chain(error));
         match hint {
@@ -449,9 +456,14 @@ impl From<&tree::tar::Error> for Failure {
             Error::Trailing => {
                 (Exit::Damaged, "no snapshot was added: archives that were joined are imported one by one")
             }
+            Error::Refused { why: Why::Absolute, .. } => (
+                Exit::Refused,
+                "no snapshot was added: make the archive without `tar -P`, so that its names are of one folder",
+            ),
             Error::Refused { .. } => (
                 Exit::Refused,
-                "no snapshot was added: unpack it into a folder, look at what comes of it, and back that up",
+                "no snapshot was added: ask whoever made the archive for one without it; programs that unpack it may do \
+                 harm",
             ),
             Error::TooMuch => (Exit::Failed, "no snapshot was added: import it in several parts"),
         };
@@ -606,7 +618,6 @@ mod tests {
 
     fn archive_errors() -> Vec<(tree::tar::Error, Exit)> {
         use tree::tar::Error;
-        use tree::tar::Why;
         let refused = |why| Error::Refused { name: b"a\nb".as_slice().into(), why };
         vec![
             (Error::Io(io::Error::other("it is gone")), Exit::Failed),
@@ -617,6 +628,7 @@ mod tests {
             (Error::Damaged { at: 512, what: "it is" }, Exit::Damaged),
             (Error::TooMuch, Exit::Failed),
             (refused(Why::Twice), Exit::Refused),
+            (refused(Why::Absolute), Exit::Refused),
             (refused(Why::Type(b'\n')), Exit::Refused),
             (refused(Why::LinkTarget(b"\x1b[2J".as_slice().into())), Exit::Refused),
         ]

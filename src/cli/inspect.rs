@@ -92,6 +92,9 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<Exit, Failure> {
         sealed: sealed::Opened::default(),
     };
     let locked = context.locked_as_found(context.vault.fingerprint.as_ref(), &[])?;
+    if locked.store().is_sealed_file() {
+        sealed::warn_if_older(context, &locked);
+    }
     let inspection = inspect(context, &locked)?;
     if context.output.json {
         context.json(&as_json(&inspection))?;

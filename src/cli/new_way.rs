@@ -111,7 +111,7 @@ impl NewWayArgs {
                 .hint("a passphrase and a key file together are one; add the others as slots of their own"));
         }
         if by_code {
-            return self.recovery_code(place, fingerprint);
+            return self.recovery_code(context, place, fingerprint);
         }
         if let Some((threshold, count)) = self.cards {
             return self.deal(threshold, count, fingerprint);
@@ -178,7 +178,7 @@ impl NewWayArgs {
         }
         let person = Self { new_recovery_code: false, recovery_code_out: None, ..self.clone() };
         let person = person.make(context, place, fingerprint)?;
-        Ok((person, self.recovery_code(place, fingerprint)?))
+        Ok((person, self.recovery_code(context, place, fingerprint)?))
     }
 
     fn by_person(&self, context: &Context, by_passphrase: bool) -> Result<NewWay, Failure> {
@@ -215,11 +215,19 @@ impl NewWayArgs {
         Ok(NewWay { new: New::Locked(Box::new(way)), keep, files })
     }
 
-    fn recovery_code(&self, place: &str, fingerprint: &Fingerprint) -> Result<NewWay, Failure> {
+    fn recovery_code(
+        &self,
+        context: &Context,
+        place: &str,
+        fingerprint: &Fingerprint,
+    ) -> Result<NewWay, Failure> {
         let code = Secret::<20>::generate();
         let keep = match &self.recovery_code_out {
             Some(path) => {
-                let page = secrets::recovery_page(place, fingerprint, &code);
+                let page = match context.sealed.draft() {
+                    Some(_) => secrets::file_recovery_page(place, fingerprint, &code),
+                    None => secrets::recovery_page(place, fingerprint, &code),
+                };
                 secrets::write_new(path, page.as_bytes())?;
                 format!("the recovery code, now in {}: move it away", shown(path))
             }

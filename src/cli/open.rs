@@ -114,8 +114,15 @@ impl Context {
         if !self.is_sealed_file()? {
             return Ok(());
         }
-        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file"))
-            .hint("`strongroom slot` changes who opens it, `strongroom seal` seals its folder again"))
+        let hint = match command {
+            "recover" => "`strongroom open FILE --recovery-code-file CODE` gets back what is in it",
+            "recovery-kit" => {
+                "`strongroom slot add NAME --recovery-code-out PAGE` makes a page with a code, by which `strongroom open` \
+                 gets back what is in it"
+            }
+            _ => "`strongroom slot` changes who opens it, `strongroom seal` seals its folder again",
+        };
+        Err(Failure::usage(format!("{command} is for vaults, and this is a sealed file")).hint(hint))
     }
 
     /// What is at the place, in a word.
@@ -170,8 +177,12 @@ impl Context {
             let vouched = self.vouched(&*store, &machine, expected.as_ref())?;
             LockedVault::load_from(store, expected.as_ref(), vouched)?
         };
-        // An older copy of a sealed file is an older file, and may be read.
-        let pins = if locked.store().is_sealed_file() { None } else { machine.check(&locked)? };
+        if locked.store().is_sealed_file() {
+            // An older copy of it is an older file, and may be read.
+            sealed::warn_if_older(self, &locked);
+            return Ok((locked, None));
+        }
+        let pins = machine.check(&locked)?;
         Ok((locked, pins))
     }
 
@@ -252,8 +263,8 @@ impl Context {
     /// As [`Context::unlock`].
     pub fn unlock_to_choose(&self) -> Result<Vault, Failure> {
         let (locked, pins) = self.locked()?;
-        let way = self.way(&locked)?;
-        self.unlock_by(locked, pins.is_some(), &way)
+        let mut way = self.way(&locked)?;
+        self.unlock_typed(locked, pins.is_some(), &mut way)
     }
 
     /// The same for a command that changes the vault: with an owner's key only, and once a fork of its log
@@ -267,11 +278,11 @@ impl Context {
         }
         let asked = self.settle_fork()?;
         let (locked, pins) = self.locked()?;
-        let way = match asked {
+        let mut way = match asked {
             Some(way) => way,
             None => self.way(&locked)?,
         };
-        let mut vault = self.unlock_by(locked, pins.is_some(), &way)?;
+        let mut vault = self.unlock_typed(locked, pins.is_some(), &mut way)?;
         self.record_change(&vault, command, about)?;
         vault.admin()?;
         self.renew_lock(&mut vault, &way);
@@ -305,9 +316,9 @@ impl Context {
     /// to come, which `slot::finish` writes in place of this one.
     fn unlock_draft(&self) -> Result<Vault, Failure> {
         let place = self.place()?;
-        let (locked, _) = self.locked()?;
-        let way = self.way(&locked)?;
-        let (mut vault, draft) = sealed::unlock_draft(self, self.sealed.file(&place)?, &place, &way)?;
+        let locked = self.load_sealed_file(self.vault.fingerprint.as_ref())?;
+        let mut way = self.way(&locked)?;
+        let (mut vault, draft) = sealed::unlock_draft(self, self.sealed.file(&place)?, &place, &mut way)?;
         self.sealed.keep(draft);
         self.renew_lock(&mut vault, &way);
         Ok(vault)
@@ -318,14 +329,51 @@ impl Context {
     /// # Errors
     /// `Exit::WrongKey`; as [`Context::confirm_vault`].
     pub fn unlock_by(&self, locked: LockedVault, is_known: bool, way: &Way) -> Result<Vault, Failure> {
-        let machine = self.machine()?;
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
         let is_file = locked.store().is_sealed_file();
-        let vault = locked.unlock(way).map_err(|error| {
-            let failure = Failure::from(error);
-            if is_file { failure.of_sealed_file() } else { failure }
-        })?;
+        let vault = locked.unlock(way).map_err(|error| of_kind(is_file, error.into()))?;
         drop(spinner);
+        self.admit(vault, is_known)
+    }
+
+    /// The same with what [`Context::way`] gave: whoever typed a wrong passphrase is asked again.
+    ///
+    /// # Errors
+    /// As [`Context::unlock_by`].
+    pub fn unlock_typed(&self, locked: LockedVault, is_known: bool, way: &mut Way) -> Result<Vault, Failure> {
+        let is_file = locked.store().is_sealed_file();
+        let vault = self.try_typed(locked, way).map_err(|failure| of_kind(is_file, failure))?;
+        self.admit(vault, is_known)
+    }
+
+    /// Opens a vault, and asks again for a passphrase that was typed and is wrong.
+    ///
+    /// # Errors
+    /// What unlocking says; [`Exit::Interrupted`].
+    pub fn try_typed(&self, locked: LockedVault, way: &mut Way) -> Result<Vault, Failure> {
+        let is_typed = way.passphrase.is_some() && terminal::is_there() && !self.secrets.is_given()?;
+        let mut left = if is_typed { terminal::TRIES - 1 } else { 0 };
+        let prompt = prompt(&locked);
+        let spinner = || self.bars().spinner("trying the passphrase");
+        let mut trying = way.passphrase.is_some().then(spinner);
+        let mut ended = None;
+        let opened = locked.unlock_or(way, &mut || {
+            left = left.checked_sub(1)?;
+            drop(trying.take());
+            terminal::tell("That passphrase opens nothing here.");
+            let typed = self.ask(&prompt).map_err(|failure| ended = Some(failure)).ok()?;
+            trying = Some(spinner());
+            Some(typed)
+        });
+        match ended {
+            Some(failure) => Err(failure),
+            None => Ok(opened?),
+        }
+    }
+
+    /// Has a vault that was opened confirmed, if need be, and remembers its state.
+    fn admit(&self, vault: Vault, is_known: bool) -> Result<Vault, Failure> {
+        let machine = self.machine()?;
         if !vault.store().is_sealed_file() {
             self.confirm_recipient(&vault, is_known)?;
         }
@@ -491,11 +539,12 @@ impl Context {
             let mut kinds: Vec<_> = table.slots.iter().map(|slot| slot.lock.word()).collect();
             kinds.dedup();
             let what = if locked.store().is_sealed_file() { "file" } else { "vault" };
+            let options = if has(|lock| !matches!(lock, Lock::Recipient)) { SECRET_OPTIONS } else { OWN_KEY };
             return Err(Failure::usage(format!(
                 "this {what} opens with: {}; none was given",
                 kinds.join(", ")
             ))
-            .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
+            .hint(other_programs_hint().unwrap_or_else(|| options.to_owned())));
         }
         if !terminal::is_there() {
             return Err(Failure::usage(
@@ -503,11 +552,12 @@ impl Context {
             )
             .hint(other_programs_hint().unwrap_or_else(|| SECRET_OPTIONS.to_owned())));
         }
-        let place = one_line(&locked.store().place());
-        let what = if locked.store().is_sealed_file() { String::new() } else { "the vault in ".to_owned() };
-        let passphrase = secrets::ask_passphrase(&format!("Passphrase for {what}{place}: "))?;
+        self.ask(&prompt(locked))
+    }
+
+    fn ask(&self, prompt: &str) -> Result<Way, Failure> {
         Ok(Way {
-            passphrase: Some(passphrase),
+            passphrase: Some(secrets::ask_passphrase(prompt)?),
             allow_expensive_kdf: self.secrets.allow_expensive_kdf,
             ..Way::default()
         })
@@ -623,6 +673,20 @@ impl Lines {
         self.out.flush().map_err(|error| Failure::output(&error))
     }
 }
+
+/// How a passphrase is asked for.
+fn prompt(locked: &LockedVault) -> String {
+    let place = one_line(&locked.store().place());
+    let what = if locked.store().is_sealed_file() { "" } else { "the vault in " };
+    format!("Passphrase for {what}{place}: ")
+}
+
+fn of_kind(is_file: bool, failure: Failure) -> Failure {
+    if is_file { failure.of_sealed_file() } else { failure }
+}
+
+/// What to give where only people's own keys open it.
+const OWN_KEY: &str = "give `-i FILE`, your own key as `age-keygen -pq -o FILE` made it";
 
 /// What to give when there is nobody to ask.
 const SECRET_OPTIONS: &str = "give --password-file, --password-command, --password-fd, --key-file, --recovery-code-file, --card-file or --identity";

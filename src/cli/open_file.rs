@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rustix::fs::CWD;
-use rustix::fs::RenameFlags;
 use serde_json::json;
 
-use crate::cli::args::parse_fingerprint;
+use crate::cli::args::Named;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
@@ -21,9 +19,9 @@ use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::sender::Known;
 use crate::cli::sender::Standing;
-use crate::crypto::random;
 use crate::crypto::text;
 use crate::id::Fingerprint;
+use crate::store;
 use crate::store::SealedFile;
 use crate::task::browse::At;
 use crate::task::browse::entry_at;
@@ -56,9 +54,9 @@ pub struct OpenArgs {
     #[arg(short, long, value_name = "DIR")]
     target: Option<PathBuf>,
 
-    /// Only if a device of the vault with this fingerprint sealed it
-    #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint)]
-    from: Option<Fingerprint>,
+    /// Only if a device of the vault with this fingerprint sealed it: in base32, or its twelve words in quotes
+    #[arg(long, value_name = "FINGERPRINT", value_parser = Named::parse)]
+    from: Option<Named>,
 
     /// Restore owners, setuid bits, security attributes and device nodes, too
     #[arg(long)]
@@ -82,8 +80,9 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
         let bars = context.watched_bars();
         seal::check(&locked, &bars).map_err(|error| refused_whole(args, error))?;
     }
-    let way = context.way(&locked)?;
-    let vault = context.unlock_by(locked, true, &way)?;
+    sealed::warn_if_older(context, &locked);
+    let mut way = context.way(&locked)?;
+    let vault = context.unlock_typed(locked, true, &mut way)?;
     let reader = seal::reader(&vault)?
         .ok_or_else(|| Failure::new(Exit::Damaged, "nothing was sealed into this file"))?;
     let body = reader.body();
@@ -93,24 +92,24 @@ fn open_all(context: &Context, args: &OpenArgs) -> Result<Exit, Failure> {
         let nobody = || "sender unverified: nobody signed it".to_owned();
         context.line(&sender.as_ref().map_or_else(nobody, Known::line))?;
     }
+    let subpath = inner(body.paths.as_slice());
+    let is_itself = args.target.is_none() && is_single(&reader, &subpath)?;
+    if is_itself && target.symlink_metadata().is_ok() {
+        return Err(occupied(&target, "and a folder, where a file is to be"));
+    }
     let options = Options {
-        subpath: inner(body.paths.as_slice()),
+        subpath,
         policy: Policy { privileged: args.privileged, sparse: true, ..Policy::default() },
         selection: Selection::everything(),
         all_or_nothing: true,
+        is_itself,
     };
-    let summary = {
+    let restored = {
         let bars = context.watched_bars();
-        let single = if args.target.is_none() { single(&reader, &options.subpath, &target)? } else { None };
-        let into = single.as_ref().map_or(&target, |single| &single.folder);
-        let restored = restore(&reader, into, &options, &bars);
-        if let Some(single) = single {
-            single.end(
-                restored.as_ref().is_ok_and(|summary| summary.damaged_count == 0 && summary.problems == 0),
-            )?;
-        }
-        restored.map_err(nothing_opened)?
+        restore(&reader, &target, &options, &bars)
     };
+    sealed::tell_leftovers(context, &target);
+    let summary = restored.map_err(nothing_opened)?;
     if let Some(first) = summary.damaged.first() {
         return Err(Failure::new(
             Exit::Damaged,
@@ -141,6 +140,10 @@ fn refused_whole(args: &OpenArgs, error: Error) -> Failure {
 
 /// A restore that failed leaves nothing, and can't go on where it stopped.
 fn nothing_opened(error: Error) -> Failure {
+    if matches!(&error, Error::Target(place::Error::Appeared { .. })) {
+        // All of it is there, under another name that the message tells.
+        return Failure::from(error);
+    }
     let is_full = matches!(&error, Error::Target(place::Error::NoSpace { .. }));
     let failure = Failure::from(error);
     let message = format!("{}; nothing was opened", failure.message);
@@ -148,45 +151,12 @@ fn nothing_opened(error: Error) -> Failure {
     if is_full { failure.hint("make room, or open it on another disk with `--target`") } else { failure }
 }
 
-/// A file that was sealed by itself: it is restored into a folder beside its place, and moved from there.
-struct Single {
-    folder: PathBuf,
-    name: Vec<u8>,
-    target: PathBuf,
-}
-
-/// Whether what is opened is one thing that is no folder.
-fn single(reader: &SnapshotReader<'_>, path: &TreePath, target: &Path) -> Result<Option<Single>, Failure> {
-    let (Some(name), At::Entry(entry)) = (path.last(), entry_at(reader, path)?) else { return Ok(None) };
-    if matches!(entry.kind, EntryKind::Directory { .. }) {
-        return Ok(None);
-    }
-    let chance = data_encoding::HEXLOWER.encode(&random::bytes::<6>());
-    let own = target.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-    let hidden = [b".", &own[..], b".", chance.as_bytes(), b".opening"].concat();
-    let folder = target.with_file_name(std::ffi::OsStr::from_bytes(&hidden));
-    Ok(Some(Single { folder, name: name.as_bytes().to_vec(), target: target.to_owned() }))
-}
-
-impl Single {
-    /// Moves it to its place, if it is there.
-    fn end(&self, is_whole: bool) -> Result<(), Failure> {
-        let made = self.folder.join(std::ffi::OsStr::from_bytes(&self.name));
-        // An empty folder may stand there, and gives way.
-        let moved = if is_whole {
-            let _ = std::fs::remove_dir(&self.target);
-            rustix::fs::renameat_with(CWD, &made, CWD, &self.target, RenameFlags::NOREPLACE)
-        } else {
-            Ok(())
-        };
-        let _ = std::fs::remove_file(&made);
-        let _ = std::fs::remove_dir(&self.folder);
-        let shown = printable(self.target.as_os_str().as_bytes());
-        moved.map_err(|errno| {
-            Failure::new(Exit::Refused, format!("{shown} can't be made: {errno}; nothing was opened"))
-                .hint("`--target DIR` opens the file elsewhere")
-        })
-    }
+/// Whether what is opened is one thing that is no folder, and comes back as that.
+fn is_single(reader: &SnapshotReader<'_>, path: &TreePath) -> Result<bool, Failure> {
+    Ok(match entry_at(reader, path)? {
+        At::Entry(entry) => !matches!(entry.kind, EntryKind::Directory { .. }),
+        At::Root(_) => false,
+    })
 }
 
 /// Where it is opened to.
@@ -200,23 +170,37 @@ fn target(args: &OpenArgs) -> Result<PathBuf, Failure> {
     let whole = sealed::without_part(&args.file);
     let name = whole.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
     match name.strip_suffix(SUFFIX.as_bytes()) {
-        Some(stem) if !stem.is_empty() => Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem))),
-        _ => Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
-            .hint("give `--target DIR` to say where it is to be opened")),
+        // A name of dots alone is none to open anything under.
+        Some(stem) if !stem.iter().all(|byte| *byte == b'.') => {
+            Ok(whole.with_file_name(std::ffi::OsStr::from_bytes(stem)))
+        }
+        _ if args.file.is_dir() => {
+            Err(Failure::usage(format!("{} is a folder, and no sealed file", printable(&name)))
+                .hint("`strongroom seal` makes NAME.strongroom of it, which `open` takes"))
+        }
+        // Whatever it is called, it may be none.
+        _ => sealed::load(&args.file).and_then(|_| {
+            Err(Failure::usage(format!("{} does not end in {SUFFIX}", printable(&name)))
+                .hint("give `--target DIR` to say where it is to be opened"))
+        }),
     }
 }
 
 fn check_target(target: &Path) -> Result<(), Failure> {
-    let shown = printable(target.as_os_str().as_bytes());
     match target.symlink_metadata() {
         Err(_) => Ok(()),
         Ok(meta) if meta.is_dir() && is_empty(target) => Ok(()),
         Ok(meta) => {
             let what = if meta.is_dir() { "and not empty: is it open already?" } else { "and no folder" };
-            Err(Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
-                .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere"))
+            Err(occupied(target, what))
         }
     }
+}
+
+fn occupied(target: &Path, what: &str) -> Failure {
+    let shown = printable(target.as_os_str().as_bytes());
+    Failure::new(Exit::Refused, format!("{shown} is there already, {what}"))
+        .hint("nothing is written over what is there: `--target DIR` opens the file elsewhere")
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -230,7 +214,14 @@ fn is_pipe(file: &Path) -> bool {
 fn load(context: &Context, args: &OpenArgs, target: &Path) -> Result<LockedVault, Failure> {
     let file = if is_pipe(&args.file) {
         let _spinner = context.bars().spinner("reading the pipe");
-        Arc::new(SealedFile::from_stream(io::stdin().lock(), sealed::folder_of(target))?)
+        let read = SealedFile::from_stream(io::stdin().lock(), sealed::folder_of(target));
+        Arc::new(read.map_err(|error| match error {
+            store::Error::NoRoom { .. } => Failure::from(error).hint(
+                "what comes from a pipe is put aside beside the target first: make room there, or give `--target` on \
+                 another disk",
+            ),
+            error => error.into(),
+        })?)
     } else {
         sealed::load(&args.file)?
     };
@@ -258,11 +249,12 @@ fn sender(
         Some(bytes) => {
             let found = Sender::check(bytes, fingerprint, root)
                 .map_err(|refused| Failure::new(Exit::Damaged, format!("{refused}; nothing was opened")))?;
-            Some(Known::find(context, found, bytes)?)
+            let is_named = args.from.is_some_and(|from| from.is(&found.vault));
+            Some(Known::find(context, found, bytes, is_named)?)
         }
     };
     match (&args.from, &found) {
-        (Some(from), Some(found)) if found.sender.vault != *from => {
+        (Some(from), Some(found)) if !from.is(&found.sender.vault) => {
             return Err(refused("a device of another vault sealed this file"));
         }
         (Some(_), Some(found)) if found.standing == Standing::Revoked => {
@@ -292,27 +284,32 @@ fn inner(paths: &[Vec<u8>]) -> TreePath {
 
 fn tell(context: &Context, target: &Path, summary: &Summary, sender: Option<&Known>) -> Result<(), Failure> {
     let shown = printable(target.as_os_str().as_bytes());
+    // Those of a run before that was cut off are there as well.
+    let (files, bytes) = (summary.files + summary.files_kept, summary.bytes + summary.bytes_kept);
     if context.output.json {
-        return context.json(&json!({
+        let mut message = json!({
             "message_type": "opened",
             "schema": 1,
-            "target": shown,
-            "files": summary.files,
+            "files": files,
             "dirs": summary.directories,
-            "others": summary.others,
-            "bytes": summary.bytes,
+            "others": summary.others + summary.kept - summary.files_kept,
+            "bytes": bytes,
             "sender_vault": sender.map(|known| text::fingerprint_base32(&known.sender.vault)),
             "sender_device": sender.map(|known| known.sender.device.to_string()),
-            "sender_known": sender.is_some_and(|known| known.is_vault_known && known.is_good()),
+            "sender_known": sender.is_some_and(|known| (known.is_vault_known || known.is_named) && known.is_good()),
             "sender_standing": sender.map(Known::word),
-        }));
+        });
+        if let Some(fields) = message.as_object_mut() {
+            render::put_path(fields, "target", target.as_os_str().as_bytes());
+        }
+        return context.json(&message);
     }
     if let Some(dropped) = crate::cli::restore::dropped(&summary.dropped) {
         context.note(&format!("left out: {dropped}\n  hint: `--privileged` restores what this user may set"));
     }
     context.line(&format!(
         "{shown}: {}, {}, all verified",
-        plural(summary.files, "file", "files"),
-        render::size(summary.bytes)
+        plural(files, "file", "files"),
+        render::size(bytes)
     ))
 }

@@ -307,7 +307,7 @@ impl Bars {
         }
         let (name, what) = (printable(path), one_line(what));
         // Most messages name the path themselves; the root's would be found in any.
-        if name.len() > 1 && what.contains(&name) {
+        if name.is_empty() || (name.len() > 1 && what.contains(&name)) {
             self.line(&format!("warning: {what}"));
         } else {
             self.line(&format!("warning: {name}: {what}"));

@@ -117,7 +117,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, Failure> {
 fn understood(args: &RestoreArgs) -> Result<(Part, Options), Failure> {
     let part = Part::parse(args.snapshot.clone())?;
     let subpath = part.path.clone();
-    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, all_or_nothing: false }))
+    Ok((part, Options { subpath, policy: policy(args), selection: selection(args)?, ..Options::default() }))
 }
 
 /// Sees to it that [`take_out`] can begin, without a word in the person's log.
@@ -157,13 +157,19 @@ pub fn take_out(context: &Context, vault: &Vault, args: &RestoreArgs) -> Result<
     let told = tell(context, args, &summary, &reader.snapshot().id().to_string());
     if summary.damaged_count > 0 {
         let number = plural(summary.damaged_count, "entry is", "entries are");
-        return Err(Failure::new(
-            Exit::Damaged,
-            format!("{number} damaged in the vault; the rest was restored"),
-        )
-        .hint(
-            "an older snapshot may still hold them: `strongroom find` shows where, `verify --read-all` why",
-        ));
+        let (what, hint) = if vault.store().is_sealed_file() {
+            (
+                "file",
+                "another copy of the file may be whole; `strongroom verify --read-all` tells what is damaged",
+            )
+        } else {
+            (
+                "vault",
+                "an older snapshot may still hold them: `strongroom find` shows where, `verify --read-all` why",
+            )
+        };
+        let message = format!("{number} damaged in the {what}; the rest was restored");
+        return Err(Failure::new(Exit::Damaged, message).hint(hint));
     }
     if summary.problems > 0 {
         let number = plural(summary.problems, "entry", "entries");
@@ -233,7 +239,9 @@ fn words(summary: &Summary, target: &str) -> Vec<String> {
     if summary.others > 0 {
         parts.push(plural(summary.others, "other entry", "other entries"));
     }
-    let verified = if summary.dry_run { "" } else { ", all verified" };
+    // Where all is damaged there is nothing to say it of.
+    let is_nothing = summary.files + summary.others + summary.kept == 0 && summary.damaged_count > 0;
+    let verified = if summary.dry_run || is_nothing { "" } else { ", all verified" };
     let size = render::size(summary.bytes);
     let mut lines = vec![format!("{done} {} ({size}) to {target}{verified}", parts.join(", "))];
     if summary.resumed {

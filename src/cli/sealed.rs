@@ -1,6 +1,7 @@
 //! Sealed files where a vault's place is named: found, loaded, and changed by writing a new one.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +16,11 @@ use crate::store::SealedDraft;
 use crate::store::SealedFile;
 use crate::store::Store;
 use crate::store::Target;
+use crate::tree::path::printable;
+use crate::tree::place;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
+use crate::vault::error::Error;
 use crate::vault::slot::Way;
 
 /// How a sealed file's name ends.
@@ -93,7 +97,7 @@ pub fn unlock_draft(
     context: &Context,
     file: Arc<SealedFile>,
     place: &Path,
-    way: &Way,
+    way: &mut Way,
 ) -> Result<(Vault, Arc<SealedDraft>), Failure> {
     // What a link leads to is what changes, not the link.
     let whole = without_part(place);
@@ -106,16 +110,55 @@ pub fn unlock_draft(
     let store: Arc<dyn Store> = Arc::<SealedDraft>::clone(&draft);
     let locked = LockedVault::load(store, None)?;
     // What was taken out of it, and who, would come back with an older copy.
-    let pins = context.machine()?.check(&locked).map_err(|error| {
-        Failure::from(error).hint(
-            "this machine has sealed a newer one of this file: look for that; `strongroom open` opens this one",
-        )
-    })?;
-    let vault = locked.unlock(way)?;
+    let pins = context.machine()?.check(&locked).map_err(|error| older(&whole, error))?;
+    let vault = context.try_typed(locked, way)?;
     vault.admin()?;
     // Whoever has somebody's public key can make a file that it opens, and that somebody else reads.
     context.confirm_recipient(&vault, pins.is_some())?;
     Ok((vault, draft))
+}
+
+/// What is said of a file that this machine has sealed in another state, and that is to be changed.
+fn older(file: &Path, error: Error) -> Failure {
+    let shown = printable(file.as_os_str().as_bytes());
+    let message = match error {
+        Error::RolledBack { .. } | Error::HistoryMissing { .. } => {
+            format!("{shown} is older than what this machine has sealed of it")
+        }
+        Error::Forked { .. } => {
+            format!("{shown} is another version of the file than this machine has sealed")
+        }
+        error => return error.into(),
+    };
+    Failure::new(Exit::History, message).hint(
+        "whoever was taken out of the file since would be let in again: look for the newer one, perhaps under another \
+         name; if it is lost, `strongroom open` opens this one, and `strongroom seal DIR --force` makes a new file",
+    )
+}
+
+/// Tells of what runs of `open` that were killed have left beside `target`, of this state of the file or another.
+pub fn tell_leftovers(context: &Context, target: &Path) {
+    for left in place::leftovers(target) {
+        context.warn(&format!(
+            "{} holds what an `open` that was cut off has put there: look what is in it, then delete it",
+            printable(left.as_os_str().as_bytes())
+        ));
+    }
+}
+
+/// Warns of a file that is about to be read, if this machine has sealed a newer one: it may be read.
+///
+/// A memory that can't be read is told by whatever needs it.
+pub fn warn_if_older(context: &Context, locked: &LockedVault) {
+    let Ok(machine) = context.machine() else { return };
+    let what = match machine.check(locked) {
+        Err(Error::RolledBack { .. } | Error::HistoryMissing { .. }) => "a newer one of this file",
+        Err(Error::Forked { .. }) => "another version of this file",
+        _ => return,
+    };
+    context.warn(&format!(
+        "this machine has sealed {what}: who was taken out of it since, this one still opens for"
+    ));
 }
 
 /// Remembers the state of a file that was just sealed: an older one isn't sealed again, or given other slots,

@@ -487,17 +487,48 @@ fn identity_file_failure(shown: &str, error: age::Error) -> Failure {
 /// The page that goes with a recovery code: what it is for, which vault it opens, and the code.
 #[must_use]
 pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) -> Zeroizing<String> {
+    let head = "Whoever has this code can open the vault named below and read all backups in it,\n\
+                and, if it is an owner's code, change who else can and what is kept.\n\
+                Print this page or copy it by hand, keep it apart from the machine and from the\n\
+                vault, and then delete this file.\n\n\
+                vault:        ";
+    let how = "To get everything back, type the code into a file of its own, which only you can read,\n\
+               and run:\n\n    \
+               strongroom --vault VAULT --recovery-code-file FILE recover\n\n\
+               It lists what there is, offers to restore it, and with an owner's code makes a new one:\n\
+               then this one opens nothing any more.\n";
+    page(head, place, fingerprint, code, how)
+}
+
+/// The same of a sealed file.
+#[must_use]
+pub fn file_recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) -> Zeroizing<String> {
+    let head = "Whoever has this code can open the sealed file named below and read all that is in it,\n\
+                and, if it is an owner's code, change who else can.\n\
+                Print this page or copy it by hand, keep it apart from the machine and from the\n\
+                sealed file, and then delete it here.\n\n\
+                sealed file:  ";
+    let how = "To get back what is in it, type the code into a file CODE, which only you can read, and\n\
+               run, with the sealed file in the place of FILE:\n\n    \
+               strongroom open FILE --recovery-code-file CODE\n\n\
+               The code opens it after that as before.\n";
+    page(head, place, fingerprint, code, how)
+}
+
+fn page(
+    head: &str,
+    place: &str,
+    fingerprint: &Fingerprint,
+    code: &Secret<20>,
+    how: &str,
+) -> Zeroizing<String> {
     let place = one_line(place);
     let words = text::fingerprint_words(fingerprint);
     let base32 = text::fingerprint_base32(fingerprint);
     let code = text::encode_recovery_code(code);
     let parts = [
-        "strongroom recovery code\n\n\
-         Whoever has this code can open the vault named below and read all backups in it,\n\
-         and, if it is an owner's code, change who else can and what is kept.\n\
-         Print this page or copy it by hand, keep it apart from the machine and from the\n\
-         vault, and then delete this file.\n\n\
-         vault:        ",
+        "strongroom recovery code\n\n",
+        head,
         &place,
         "\nfingerprint:  ",
         &words,
@@ -505,11 +536,8 @@ pub fn recovery_page(place: &str, fingerprint: &Fingerprint, code: &Secret<20>) 
         &base32,
         "\n\nrecovery code:\n\n    ",
         &code,
-        "\n\nTo get everything back, type the code into a file of its own, which only you can read,\n\
-         and run:\n\n    \
-         strongroom --vault VAULT --recovery-code-file FILE recover\n\n\
-         It lists what there is, offers to restore it, and with an owner's code makes a new one:\n\
-         then this one opens nothing any more.\n",
+        "\n\n",
+        how,
     ];
     // With its whole room from the start, so that the code is not left behind when it grows.
     let mut page = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
@@ -746,16 +774,22 @@ mod tests {
     }
 
     #[test]
-    fn the_recovery_page_names_the_vault_and_its_code_is_found_again() {
+    fn a_recovery_page_names_what_it_opens_and_its_code_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("page");
         let code = Secret::<20>::generate();
         let fingerprint = Fingerprint([7; 32]);
-        let page = recovery_page("/srv/vault\x1b[2J", &fingerprint, &code);
-        assert!(page.contains("vault:        /srv/vault\\x1b[2J\n"), "{}", *page);
-        assert!(page.contains(&text::fingerprint_words(&fingerprint)));
-        assert!(page.lines().all(|line| line.len() <= 100));
-        write_new(&path, page.as_bytes()).unwrap();
-        assert!(read_recovery_code(&path).unwrap().expose(|read| code.expose(|code| read == code)));
+        let of_vault = recovery_page("/srv/x\x1b[2J", &fingerprint, &code);
+        assert!(of_vault.contains("vault:        /srv/x\\x1b[2J\n"), "{}", *of_vault);
+        let of_file = file_recovery_page("/srv/x\x1b[2J", &fingerprint, &code);
+        assert!(of_file.contains("sealed file:  /srv/x\\x1b[2J\n"), "{}", *of_file);
+        assert!(!of_file.contains("vault") && !of_file.contains(" recover\n"), "{}", *of_file);
+        for page in [of_vault, of_file] {
+            assert!(page.contains(&text::fingerprint_words(&fingerprint)));
+            assert!(page.lines().all(|line| line.len() <= 100));
+            write_new(&path, page.as_bytes()).unwrap();
+            assert!(read_recovery_code(&path).unwrap().expose(|read| code.expose(|code| read == code)));
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

@@ -32,16 +32,19 @@ pub struct Known {
     pub sender: Sender,
     /// Whether this machine has seen the vault that it names.
     pub is_vault_known: bool,
+    /// Whether `--from` names that vault.
+    pub is_named: bool,
     /// What that vault says.
     pub standing: Standing,
 }
 
 impl Known {
-    /// Looks into the vault that `sender` names, where this machine has seen it; `bytes` are what was signed with.
+    /// Looks into the vault that `sender` names, where this machine has seen it; `bytes` are what was signed with,
+    /// and `is_named` says whether the person named that vault.
     ///
     /// # Errors
     /// If this machine's memory can't be read.
-    pub fn find(context: &Context, sender: Sender, bytes: &[u8]) -> Result<Self, Failure> {
+    pub fn find(context: &Context, sender: Sender, bytes: &[u8], is_named: bool) -> Result<Self, Failure> {
         let machine = context.machine()?;
         let is_vault_known = machine.pins(&sender.vault)?.is_some();
         let mut standing = Standing::Unchecked;
@@ -53,7 +56,7 @@ impl Known {
                 }
             }
         }
-        Ok(Self { sender, is_vault_known, standing })
+        Ok(Self { sender, is_vault_known, is_named, standing })
     }
 
     /// Whether the signature counts for who it names.
@@ -77,24 +80,26 @@ impl Known {
     #[must_use]
     pub fn line(&self) -> String {
         let words = text::fingerprint_words(&self.sender.vault);
+        let vault = format!("{words} ({})", text::fingerprint_base32(&self.sender.vault));
         let device = self.sender.device.short();
-        match (self.standing, self.is_vault_known) {
-            (Standing::Revoked, _) => {
-                format!(
-                    "sender unverified: signed by device {device}, which was shut out of the vault {words}"
-                )
+        let sealed = match (self.standing, self.is_vault_known, self.is_named) {
+            (Standing::Revoked, ..) => {
+                return format!(
+                    "sender unverified: signed by device {device}, which was shut out of the vault {vault}"
+                );
             }
-            (Standing::Stranger, _) => {
-                format!("sender unverified: signed by device {device}, which the vault {words} doesn't have")
+            (Standing::Stranger, ..) => {
+                return format!(
+                    "sender unverified: signed by device {device}, which the vault {vault} doesn't have"
+                );
             }
-            (Standing::Device, true) => {
-                format!("sealed by device {device} of a vault that this machine knows: {words}")
-            }
-            (Standing::Unchecked, true) => format!(
-                "sealed by device {device} of a vault that this machine knows: {words}; whether it was shut out since \
-                 was not checked"
-            ),
-            (_, false) => format!("sender unverified: signed by device {device} of the vault {words}"),
+            (_, true, _) => format!("sealed by device {device} of a vault that this machine knows: {vault}"),
+            (_, false, true) => format!("sealed by device {device} of the vault that was named: {vault}"),
+            (_, false, false) => format!("sender unverified: signed by device {device} of the vault {vault}"),
+        };
+        match self.standing {
+            Standing::Unchecked => format!("{sealed}; whether it was shut out since was not checked"),
+            _ => sealed,
         }
     }
 }

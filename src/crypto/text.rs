@@ -22,7 +22,7 @@ const WORDS: &str = include_str!("words.txt");
 /// How many letters tell a word of [`WORDS`] from all others.
 const WORD_LETTERS: usize = 4;
 /// 128 bits and 4 to check them.
-const FINGERPRINT_WORDS: usize = 12;
+pub const FINGERPRINT_WORDS: usize = 12;
 const KEY_FILE_KIND: &str = "strongroom-key-";
 const KEY_FILE_PREFIX: &str = "strongroom-key-1:";
 const KEY_FILE_CHECK: &[u8] = b"strongroom/key-file/1\0";

@@ -27,6 +27,13 @@ pub enum Error {
         /// What, and why not, lower case.
         what: String,
     },
+    /// There isn't room for the files that are to be restored.
+    NoRoom {
+        /// How many bytes they have.
+        needed: u64,
+        /// How many are free.
+        free: u64,
+    },
     /// The stream that was to be backed up failed.
     Stream(io::Error),
     /// The archive that was to be imported is not taken.
@@ -63,6 +70,9 @@ impl fmt::Display for Error {
             Self::Target(error) => error.fmt(f),
             Self::Archive(error) => error.fmt(f),
             Self::Refused { what } => f.write_str(what),
+            Self::NoRoom { needed, free } => {
+                write!(f, "the files have {needed} bytes, and where they are to go {free} are free")
+            }
             Self::Output(_) => write!(f, "what was read could not be written out"),
             Self::Stream(_) => write!(f, "what was to be backed up could not be read to its end"),
             Self::Pack(error) => error.fmt(f),
@@ -92,6 +102,7 @@ impl std::error::Error for Error {
             Self::Found(_)
             | Self::Nothing { .. }
             | Self::Refused { .. }
+            | Self::NoRoom { .. }
             | Self::Unsteady { .. }
             | Self::Interrupted => None,
         }

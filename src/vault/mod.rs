@@ -179,17 +179,45 @@ impl LockedVault {
     /// [`Error::WrongKey`], [`Error::NoSlotForKey`], [`Error::ExpensiveKdf`]; [`Error::Missing`] or
     /// [`Error::Damaged`] naming slot table or ring.
     pub fn unlock(mut self, way: &Way) -> Result<Vault, Error> {
-        let (table, name) = match self.slot_table() {
-            // The keys may have changed since the log was read, and with them table and rings.
-            Err(error @ Error::Missing { .. }) if !self.read_on()? => return Err(error),
-            Err(Error::Missing { .. }) => self.slot_table()?,
-            result => result?,
-        };
+        let (table, name) = self.newest_slot_table()?;
         self.unlock_by(table, &name, way)
     }
 
-    fn unlock_by(mut self, table: SlotTable, name: &ObjectName, way: &Way) -> Result<Vault, Error> {
+    /// The same with another way, put in the place of `way`, as long as that is a wrong key and `again` gives one.
+    ///
+    /// # Errors
+    /// As [`LockedVault::unlock`].
+    pub fn unlock_or(
+        mut self,
+        way: &mut Way,
+        again: &mut dyn FnMut() -> Option<Way>,
+    ) -> Result<Vault, Error> {
+        let (table, name) = self.newest_slot_table()?;
+        let opened = loop {
+            match table.unlock(&self.log.fingerprint(), &name, way) {
+                Err(Error::WrongKey) => *way = again().ok_or(Error::WrongKey)?,
+                result => break result?,
+            }
+        };
+        self.opened_by(table, opened)
+    }
+
+    /// The slot table, as it is by now.
+    fn newest_slot_table(&mut self) -> Result<(SlotTable, ObjectName), Error> {
+        match self.slot_table() {
+            // The keys may have changed since the log was read, and with them table and rings.
+            Err(error @ Error::Missing { .. }) if !self.read_on()? => Err(error),
+            Err(Error::Missing { .. }) => self.slot_table(),
+            result => result,
+        }
+    }
+
+    fn unlock_by(self, table: SlotTable, name: &ObjectName, way: &Way) -> Result<Vault, Error> {
         let opened = table.unlock(&self.log.fingerprint(), name, way)?;
+        self.opened_by(table, opened)
+    }
+
+    fn opened_by(mut self, table: SlotTable, opened: OpenedSlot) -> Result<Vault, Error> {
         match self.rings(&table, &opened) {
             // They may change while a passphrase is stretched, too.
             Err(error @ Error::Missing { .. }) => {

@@ -15,6 +15,7 @@ mod recover;
 mod restore;
 mod seal;
 mod seal_mends;
+mod sealed;
 mod status;
 mod tar;
 mod verify;

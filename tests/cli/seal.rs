@@ -46,7 +46,10 @@ fn a_folder_becomes_a_file_beside_it_and_a_folder_again() {
     bench
         .keyed(&["seal", "Customers"])
         .ends(0)
-        .says("Customers.strongroom: 2 files, 100 kB in 176 kB, sealed for you\n")
+        .says(
+            "made key: keep it; without it nobody opens the file\n\
+             Customers.strongroom: 2 files, 100 kB in 176 kB, sealed for you\n",
+        )
         .complains("");
     assert_eq!(names(&bench), ["Customers", "Customers.strongroom", "key"]);
     let mode = fs::metadata(bench.path("Customers.strongroom")).unwrap().permissions().mode();
@@ -88,7 +91,7 @@ fn the_file_has_the_folders_own_name_however_it_is_written() {
     for (given, file, name) in table {
         let bench = bench();
         let run = bench.keyed(&["seal", given]).ends(0);
-        assert!(run.out.starts_with(&format!("{file}: ")), "{given}: {}", run.out);
+        assert!(run.out.contains(&format!("\n{file}: ")), "{given}: {}", run.out);
         let file = file.replace("DIR/", "");
         bench.keyed(&["--vault", &file, "ls", "latest", "-q"]).ends(0).says(&format!("/{name}\n"));
     }
@@ -118,8 +121,9 @@ fn several_folders_take_a_name_for_the_file_and_come_back_side_by_side() {
     assert_eq!(tree(&bench.path("both/Customers")), tree(&bench.path("Customers")));
     bench.keyed(&["seal", "Letters", "-o", "both.strongroom"]).ends(26).says("").complains(
         "error: both.strongroom is there already, and holds something else: Customers, Letters\n  \
-         hint: `strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in \
-         its place\n",
+         hint: it is sealed again from all of those, by these names: rename yours, then `strongroom seal Customers \
+         Letters -o both.strongroom`; `-o FILE` makes another file, `--force` a new one in its place, for whom this \
+         command names\n",
     );
 }
 
@@ -148,18 +152,14 @@ fn what_is_there_already_stays_unless_it_is_forced_away() {
         .keyed(&["seal", "Customers", "-o", "folder"])
         .ends(26)
         .complains(&format!("error: folder is there already, and is no sealed file\n{hint}"));
-    bench.keyed(&["seal", "Customers", "-o", "folder", "--force"]).ends(1);
+    bench.keyed(&["seal", "Customers", "-o", "folder", "--force"]).ends(26);
     assert!(bench.path("folder").is_dir());
     bench.keyed(&["seal", "Customers", "-o", "mine", "--force"]).ends(0);
     bench.keyed(&["open", "mine", "--target", "out"]).ends(0);
     bench.keyed(&["seal", "Customers", "-o", "Customers/x"]).ends(26).says("").complains(
         "error: the file would be inside what it seals\n  hint: `-o FILE` says where else it is to be\n",
     );
-    bench
-        .keyed(&["seal", "nothing"])
-        .ends(1)
-        .says("")
-        .complains("error: nothing: No such file or directory (os error 2)\n");
+    bench.keyed(&["seal", "nothing"]).ends(1).says("").complains("error: there is no nothing to seal\n");
     assert_eq!(names(&bench), ["Customers", "empty", "folder", "key", "mine", "out"]);
 }
 
@@ -169,8 +169,13 @@ fn who_opens_a_file_that_is_there_is_changed_by_slots_and_not_by_sealing() {
     let before = fs::read(bench.path("Customers.strongroom")).unwrap();
     bench.keyed(&["seal", "Customers", "--recovery-code-out", "code"]).ends(26).says("").complains(
         "error: Customers.strongroom is there already, and is sealed for those it was made for\n  \
-         hint: `strongroom slot add` and `slot remove` change who opens a sealed file; `--force` makes a new one in \
-         its place\n",
+         hint: without `--recipient`, `--recipients-file` and `--recovery-code-out` it is sealed again for those; \
+         `strongroom slot add` and `slot remove` change who they are, and `--force` makes a new file in its place\n",
+    );
+    bench.keyed(&["seal", "Customers", "--split", "1MB"]).ends(26).says("").complains(
+        "error: Customers.strongroom is there already, and is cut as it was made\n  \
+         hint: without `--split` it is sealed again in the parts that it has; `--force` makes a new file in its place, \
+         for whom this command names\n",
     );
     assert!(!bench.path("code").exists());
     assert!(fs::read(bench.path("Customers.strongroom")).unwrap() == before);
@@ -182,7 +187,10 @@ fn the_source_is_removed_once_the_file_was_read_back() {
     bench
         .keyed(&["seal", "Customers", "--remove-source"])
         .ends(0)
-        .says("Customers.strongroom: 2 files, 100 kB in 176 kB, sealed for you; the source was removed\n")
+        .says(
+            "made key: keep it; without it nobody opens the file\n\
+             Customers.strongroom: 2 files, 100 kB in 176 kB, sealed for you; the source was removed\n",
+        )
         .complains(
             "note: what was deleted may still be on the disk: flash storage can't be wiped; encrypt the disk to be safe \
              from its thief\n",
@@ -198,7 +206,8 @@ fn the_source_is_removed_once_the_file_was_read_back() {
 fn a_source_of_which_something_was_left_out_is_not_removed() {
     let bench = bench();
     bench.write("Customers/draft.tmp", b"not sealed\n");
-    let run = bench.keyed(&["seal", "Customers", "--exclude", "*.tmp", "--remove-source"]).ends(26).says("");
+    let run = bench.keyed(&["seal", "Customers", "--exclude", "*.tmp", "--remove-source"]).ends(26);
+    assert!(run.out.ends_with(", sealed for you\n"), "{}", run.out);
     assert!(run.err.starts_with("error: ") && run.err.contains("draft.tmp"), "{}", run.err);
     assert!(run.err.contains("; the file was sealed, and the source stays"), "{}", run.err);
     assert_eq!(tree(&bench.path("Customers")).len(), 4);
@@ -207,7 +216,7 @@ fn a_source_of_which_something_was_left_out_is_not_removed() {
     // A socket is no file that could be brought back.
     let bench = self::bench();
     let _socket = std::os::unix::net::UnixListener::bind(bench.path("Customers/socket")).unwrap();
-    bench.keyed(&["seal", "Customers", "--remove-source"]).ends(26).says("");
+    bench.keyed(&["seal", "Customers", "--remove-source"]).ends(26);
     assert!(bench.path("Customers/socket").symlink_metadata().is_ok());
     assert!(bench.path("Customers/a.txt").exists());
 }
@@ -340,19 +349,20 @@ fn what_is_no_sealed_file_or_not_there_ends_with_10() {
     );
     let run = bench.keyed(&["open", "none.strongroom"]).ends(10).says("");
     assert!(run.err.starts_with("error: "), "{}", run.err);
+    bench.keyed(&["open", "letter"]).ends(10).says("");
+    bench.keyed(&["seal", "Customers", "-o", "letter"]).ends(0);
     bench.keyed(&["open", "letter"]).ends(2).says("").complains(
         "error: letter does not end in .strongroom\n  hint: give `--target DIR` to say where it is to be opened\n",
     );
-    assert_eq!(names(&bench), ["Customers", "letter.strongroom"]);
+    assert_eq!(names(&bench), ["Customers", "key", "letter", "letter.strongroom"]);
 }
 
 #[test]
 fn pipes_carry_a_file_both_ways() {
     let bench = bench();
-    let run = bench
-        .keyed(&["seal", "Customers", "-o", "-"])
-        .ends(0)
-        .complains("-: 2 files, 100 kB in 176 kB, sealed for you\n");
+    let run = bench.keyed(&["seal", "Customers", "-o", "-"]).ends(0).complains(
+        "made key: keep it; without it nobody opens the file\nto the pipe: 2 files, 100 kB in 176 kB, sealed for you\n",
+    );
     assert_eq!(names(&bench), ["Customers", "key"]);
     let key = [("STRONGROOM_KEY_FILE", "key")];
     bench
@@ -509,9 +519,7 @@ fn commands_for_vaults_say_so() {
         &["device", "add"],
         &["device", "approve"],
         &["device", "revoke", "x"],
-        &["recover"],
         &["incident", "--device", "x"],
-        &["recovery-kit", "--out", "kit"],
         &["log"],
     ] {
         on_file(&bench, command).ends(2).says("").complains(&format!(
@@ -520,6 +528,15 @@ fn commands_for_vaults_say_so() {
             command[0]
         ));
     }
+    on_file(&bench, &["recover"]).ends(2).says("").complains(
+        "error: recover is for vaults, and this is a sealed file\n  \
+         hint: `strongroom open FILE --recovery-code-file CODE` gets back what is in it\n",
+    );
+    on_file(&bench, &["recovery-kit", "--out", "kit"]).ends(2).says("").complains(
+        "error: recovery-kit is for vaults, and this is a sealed file\n  \
+         hint: `strongroom slot add NAME --recovery-code-out PAGE` makes a page with a code, by which `strongroom \
+         open` gets back what is in it\n",
+    );
     on_file(&bench, &["backup", "Customers"]).ends(2).says("").complains(
         "error: a backup goes into a vault, and this is a sealed file\n  \
          hint: `strongroom seal FOLDER` seals a folder again into its file\n",
@@ -572,7 +589,7 @@ fn a_file_in_parts_is_read_and_sealed_again_as_one() {
         bench.write(&format!("Scans/{number}"), &noise(number, 300_000));
     }
     let run = bench.keyed(&["seal", "Scans", "--split", "200kB"]).ends(0).complains("");
-    assert!(run.out.starts_with("Scans.strongroom: 3 files, 900 kB in "), "{}", run.out);
+    assert!(run.out.contains("\nScans.strongroom: 3 files, 900 kB in "), "{}", run.out);
     let parts = names(&bench);
     assert!(parts.len() > 5 && parts.contains(&"Scans.strongroom.005".to_owned()), "{parts:?}");
     assert!(!bench.path("Scans.strongroom").exists());
@@ -647,7 +664,18 @@ fn who_signed_a_file_is_told_to_whoever_opens_it() {
         "{}",
         unknown.out
     );
-    open(&other, "two", &["--from", &own]).ends(0);
+    assert!(unknown.out.contains("; whether it was shut out since was not checked\n"), "{}", unknown.out);
+    assert!(unknown.out.contains(" (FINGERPRINT); whether"), "{}", unknown.out);
+    let words = inspection["fingerprint_words"].as_str().unwrap();
+    for (number, from) in [own.as_str(), words, &words.to_uppercase()].into_iter().enumerate() {
+        let named = open(&other, &format!("named{number}"), &["--from", from]).ends(0);
+        let is_named = named.out.starts_with("sealed by device ID of the vault that was named: ");
+        assert!(is_named && named.out.contains("was not checked\n"), "{}", named.out);
+    }
+    let messages = open(&other, "two", &["--from", words, "--json"]).ends(0).json();
+    assert_eq!(messages.last().unwrap()["sender_known"], true);
+    let typed = words.replacen(' ', " zoo ", 1);
+    open(&other, "three", &["--from", &typed]).ends(2).says("");
 
     // Sealed again without signing, nobody signed it.
     bench.write("Customers/a.txt", b"beta\n");
@@ -670,12 +698,13 @@ fn ctrl_c_leaves_nothing_behind() {
         (0..1_500_000_u64).map(|number| format!("row {number}, {}\n", number * 7_919 % 10_007)).collect();
     bench.write("Rows/rows.csv", text.as_bytes());
     let key = [("STRONGROOM_KEY_FILE", "key")];
-    let mut terminal = bench.at_terminal(&["seal", "Rows", "--compression", "19"], &key);
+    let args = ["seal", "Rows", "--compression", "19", "--recovery-code-out", "page"];
+    let mut terminal = bench.at_terminal(&args, &key);
     terminal.sees("sealing");
     terminal.breaks();
     let (text, exit) = terminal.ends();
     assert_eq!(exit, 130, "{text}");
-    assert_eq!(names(&bench), ["Rows", "key"]);
+    assert_eq!(names(&bench), ["Rows"]);
 
     bench.keyed(&["seal", "Rows", "--compression", "1"]).ends(0);
     let before = fs::read(bench.path("Rows.strongroom")).unwrap();

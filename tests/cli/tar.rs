@@ -140,8 +140,8 @@ fn what_is_wrong_with_an_archive_is_said_and_no_snapshot_is_added() {
         (
             &[&whole[..1_536], &whole].concat(),
             26,
-            "error: source in the archive is there twice\n  hint: no snapshot was added: unpack it into a folder, \
-             look at what comes of it, and back that up\n",
+            "error: source in the archive is there twice\n  hint: no snapshot was added: ask whoever made the \
+             archive for one without it; programs that unpack it may do harm\n",
         ),
     ];
     for (archive, exit, message) in table {

@@ -4,7 +4,9 @@ mod recipients;
 mod remove;
 mod replace;
 mod sources;
+mod written;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::io::IsTerminal as _;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::fs::Access;
 use serde_json::json;
 
 use crate::cli::args::SecretArgs;
@@ -31,13 +34,12 @@ use crate::cli::render;
 use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
 use crate::cli::seal::remove::remove_sources;
-use crate::cli::seal::replace::Replaced;
+use crate::cli::seal::written::Written;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
 use crate::cli::secrets;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::secret::Secret;
-use crate::crypto::text;
 use crate::store::SealedDraft;
 use crate::store::SealedFile;
 use crate::store::Target;
@@ -70,6 +72,8 @@ const SHRINKS_MOST: u64 = 20;
 ///
 /// `strongroom seal Customers` makes Customers.strongroom beside it, and `strongroom open` brings the folder
 /// back. Sealed again into its own file, only what changed is compressed and encrypted anew.
+///
+/// A key file that `--key-file` names for a new file is made if it isn't there, and told: without it, it doesn't open.
 #[derive(Args, Clone)]
 pub struct SealArgs {
     /// What to seal
@@ -151,6 +155,9 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     // Whoever names recipients means those: his own key, set for all commands, is not one of them.
     let secrets = if recipients.is_empty() { context.secrets.clone() } else { context.secrets.of_options() };
     sources::check(&secrets, args)?;
+    if let Output::File(file) = &output {
+        sources::check_apart(&secrets, args, file)?;
+    }
     let signer = if args.sign { Some(signer(context)?) } else { None };
     let made = match &output {
         Output::File(file) if sealed::is_file(file) && !args.force => {
@@ -161,10 +168,8 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
             return Err(occupied(file, "is no sealed file"));
         }
         Output::File(file) if args.force => {
-            let replaced = Replaced::begin(args, file)?;
-            let made = anew(context, &secrets, args, &output, &recipients, signer);
-            replaced.end(made.is_ok());
-            made?
+            replace::check_parts(args, file)?;
+            anew(context, &secrets, args, &output, &recipients, signer)?
         }
         _ => anew(context, &secrets, args, &output, &recipients, signer)?,
     };
@@ -174,17 +179,19 @@ fn seal_all(context: &Context, args: &SealArgs) -> Result<Exit, Failure> {
     let errors = made.summary.backup.counts.errors;
     let removed = match (&output, &made.way) {
         (Output::File(file), Some(way)) if args.remove_source && errors == 0 => {
-            remove_sources(context, args, file, way)?;
-            true
+            remove_sources(context, args, file, way).map(|()| true)
         }
-        _ => false,
+        _ => Ok(false),
     };
-    let told = made.tell(context, &output, removed);
+    // The file is there, whatever became of the source.
+    let told = made.tell(context, &output, matches!(removed, Ok(true)));
+    removed?;
     if errors > 0 {
         let number = plural(errors, "entry", "entries");
+        let stays = if args.remove_source { ", and the source stays" } else { "" };
         return Err(Failure::new(
             Exit::SourceIncomplete,
-            format!("{number} could not be read; the file holds everything else"),
+            format!("{number} could not be read; the file holds everything else{stays}"),
         )
         .hint(
             "they are named above: run this as a user who may read them, or leave them out with `--exclude`",
@@ -200,6 +207,8 @@ struct Made {
     people: Vec<String>,
     /// The way in of whoever sealed it.
     way: Option<Way>,
+    /// What was made for them.
+    written: Written,
     is_again: bool,
     is_signed: bool,
 }
@@ -213,6 +222,7 @@ fn anew(
     recipients: &[Recipient],
     signer: Option<Signer>,
 ) -> Result<Made, Failure> {
+    check_writable(output)?;
     check_room(args, output)?;
     if let Some(file) = &args.recovery_code_out {
         secrets::check_absent(file)?;
@@ -253,23 +263,26 @@ fn anew(
     };
     let target = target(args, output);
     let draft = Arc::new(SealedDraft::stream(target)?);
-    if let Some((path, secret)) = &new_key_file {
-        secrets::write_new(path, text::encode_key_file(secret).as_bytes())?;
-    }
-    if let (Some(path), Some(code)) = (&args.recovery_code_out, &code) {
-        let place = match output {
-            Output::File(file) => file.to_string_lossy().into_owned(),
-            Output::Pipe => "a sealed file".to_owned(),
-        };
-        let page = secrets::recovery_page(&place, &new.fingerprint(), code);
-        secrets::write_new(path, page.as_bytes())?;
-    }
     let is_signed = signer.is_some();
     let sealing = Sealing { signer, ..Sealing::new(memory(context, args, output)?) };
     let options = options(context, args, sealing)?;
+    // From here on Ctrl-C leaves the time to take back what was written.
     let bars = context.watched_bars();
-    let summary = seal::seal(&draft, new, device, input(args), &options, &bars)?;
-    Ok(Made { summary, people, way: own, is_again: false, is_signed })
+    let fingerprint = new.fingerprint();
+    let mut written = Written::default();
+    let make = || -> Result<Summary, Failure> {
+        if let Some((path, secret)) = &new_key_file {
+            written.key_file(path, secret)?;
+        }
+        if let (Some(path), Some(code)) = (&args.recovery_code_out, &code) {
+            written.page(path, output, &fingerprint, code)?;
+        }
+        Ok(seal::seal(&draft, new, device, input(args), &options, &bars)?)
+    };
+    match make() {
+        Ok(summary) => Ok(Made { summary, people, way: own, written, is_again: false, is_signed }),
+        Err(failure) => Err(written.take_back(output, &fingerprint, failure)),
+    }
 }
 
 /// The same file once more.
@@ -283,9 +296,9 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
         return Err(Error::OtherVault { expected, found }.into());
     }
-    let way = context.way(&locked)?;
+    let mut way = context.way(&locked)?;
     drop(locked);
-    let (vault, draft) = sealed::unlock_draft(context, opened, file, &way)?;
+    let (vault, draft) = sealed::unlock_draft(context, opened, file, &mut way)?;
     check_same(args, &vault, file)?;
     let people: Vec<String> =
         vault.slots().slots.iter().filter_map(|slot| vault.slot_label(slot.id)).map(str::to_owned).collect();
@@ -295,7 +308,7 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     let bars = context.watched_bars();
     let check = |lost: &Lost| replace::check(context, args.replace, file, lost);
     let summary = seal::seal_again_if(vault, &draft, input(args), options, &check, &bars)?;
-    Ok(Made { summary, people, way: Some(way), is_again: true, is_signed })
+    Ok(Made { summary, people, way: Some(way), written: Written::default(), is_again: true, is_signed })
 }
 
 fn target(args: &SealArgs, output: &Output) -> Target {
@@ -349,7 +362,10 @@ fn options(
 /// What a source is called in the file.
 fn name_of(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = || printable(path.as_os_str().as_bytes());
-    let real = std::fs::canonicalize(path).map_err(|error| Failure::io(shown(), &error))?;
+    let real = std::fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Exit::Failed, format!("there is no {} to seal", shown())),
+        _ => Failure::io(shown(), &error),
+    })?;
     let given = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/."));
     let name = given.or_else(|| real.file_name()).map(|name| name.as_bytes().to_vec());
     name.ok_or_else(|| Failure::usage(format!("{} has no name to seal it under", shown())))
@@ -427,10 +443,18 @@ fn behind_link(path: &Path) -> PathBuf {
 
 /// Whoever seals into a file that is there means that file as it is.
 fn check_own_file(args: &SealArgs, file: &Path, recipients: &[Recipient]) -> Result<(), Failure> {
-    if recipients.is_empty() && args.recovery_code_out.is_none() && args.split.is_none() {
+    let hint = if !recipients.is_empty() || args.recovery_code_out.is_some() {
+        "without `--recipient`, `--recipients-file` and `--recovery-code-out` it is sealed again for those; `strongroom slot \
+         add` and `slot remove` change who they are, and `--force` makes a new file in its place"
+    } else if args.split.is_some() {
+        "without `--split` it is sealed again in the parts that it has; `--force` makes a new file in its place, for \
+         whom this command names"
+    } else {
         return Ok(());
-    }
-    Err(taken(file, "is sealed for those it was made for"))
+    };
+    let what =
+        if args.split.is_some() { "is cut as it was made" } else { "is sealed for those it was made for" };
+    Err(taken(file, what).hint(hint))
 }
 
 fn taken(file: &Path, what: &str) -> Failure {
@@ -458,8 +482,15 @@ fn check_same(args: &SealArgs, vault: &Vault, file: &Path) -> Result<(), Failure
     if names == held {
         return Ok(());
     }
-    let held = held.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
-    Err(taken(file, &format!("holds something else: {held}")))
+    let held: Vec<String> = held.iter().map(|name| printable(name)).collect();
+    let shown = printable(file.as_os_str().as_bytes());
+    let those =
+        if held.len() == 1 { "a folder or file of that name" } else { "all of those, by these names" };
+    Err(taken(file, &format!("holds something else: {}", held.join(", "))).hint(format!(
+        "it is sealed again from {those}: rename yours, then `strongroom seal {} -o {shown}`; `-o FILE` makes another \
+         file, `--force` a new one in its place, for whom this command names",
+        held.join(" ")
+    )))
 }
 
 /// This machine's hand in the vault that is named, or in the default one.
@@ -469,6 +500,18 @@ fn signer(context: &Context) -> Result<Signer, Failure> {
     let state = context.machine()?.vault_state(&fingerprint);
     let keys = DeviceKeys::load(&fingerprint, &state)?.ok_or(Error::NotEnrolled { fingerprint })?;
     Ok(Signer::load(locked.store(), locked.log(), keys)?)
+}
+
+/// Refuses to begin where no file can be made, before anything is asked.
+fn check_writable(output: &Output) -> Result<(), Failure> {
+    let Output::File(file) = output else { return Ok(()) };
+    let folder = sealed::folder_of(file);
+    let may = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
+    may.map_err(|errno| {
+        let shown = printable(folder.as_os_str().as_bytes());
+        Failure::io(format!("no file can be made in {shown}"), &errno.into())
+            .hint("`-o FILE` makes it in another folder")
+    })
 }
 
 /// Refuses to begin where there can't be room.
@@ -502,14 +545,15 @@ impl Made {
     fn tell(&self, context: &Context, output: &Output, removed: bool) -> Result<(), Failure> {
         let counts = &self.summary.backup.counts;
         let file = match output {
-            Output::File(file) => printable(file.as_os_str().as_bytes()),
-            Output::Pipe => "-".to_owned(),
+            Output::File(file) => file.as_os_str().as_bytes(),
+            Output::Pipe => b"-",
         };
         if context.output.json {
-            let message = json!({
+            let mut message = json!({
                 "message_type": "sealed",
                 "schema": 1,
-                "file": file,
+                "key_file_created": null,
+                "recovery_code_file": null,
                 "files": counts.files,
                 "dirs": counts.directories,
                 "bytes": counts.bytes,
@@ -521,6 +565,16 @@ impl Made {
                 "source_removed": removed,
                 "errors": counts.errors,
             });
+            if let Some(fields) = message.as_object_mut() {
+                render::put_path(fields, "file", file);
+                for (key, path) in
+                    [("key_file_created", &self.written.key_file), ("recovery_code_file", &self.written.page)]
+                {
+                    if let Some(path) = path {
+                        render::put_path(fields, key, path.as_os_str().as_bytes());
+                    }
+                }
+            }
             return match output {
                 Output::File(_) => context.json(&message),
                 Output::Pipe => {
@@ -535,14 +589,19 @@ impl Made {
                  to be safe from its thief",
             );
         }
-        let people = self.people.iter().map(|name| printable(name.as_bytes())).collect::<Vec<_>>();
+        // Whoever took himself for a recipient, too, has two slots of one name.
+        let mut people = self.people.iter().map(|name| printable(name.as_bytes())).collect::<Vec<_>>();
+        let mut seen = HashSet::new();
+        people.retain(|name| seen.insert(name.clone()));
         let people = match people.split_last() {
             Some((last, [])) => last.clone(),
             Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
             None => "nobody".to_owned(),
         };
+        let mut lines = self.made_lines();
         let mut line = format!(
-            "{file}: {}, {} in {}, sealed for {people}",
+            "{}: {}, {} in {}, sealed for {people}",
+            if let Output::Pipe = output { "to the pipe".to_owned() } else { printable(file) },
             plural(counts.files, "file", "files"),
             render::size(counts.bytes),
             render::size(self.summary.file_bytes),
@@ -556,12 +615,28 @@ impl Made {
         if removed {
             line.push_str("; the source was removed");
         }
-        match output {
-            Output::File(_) => context.line(&line),
+        lines.push(line);
+        lines.iter().try_for_each(|line| match output {
+            Output::File(_) => context.line(line),
             Output::Pipe => {
-                context.note(&line);
+                context.note(line);
                 Ok(())
             }
-        }
+        })
+    }
+
+    /// What was made and has to be kept.
+    fn made_lines(&self) -> Vec<String> {
+        let shown = |path: &Path| printable(path.as_os_str().as_bytes());
+        let by_both = self.way.as_ref().is_some_and(|way| way.passphrase.is_some());
+        let opens = match self.people.len() {
+            _ if by_both => "the passphrase alone opens nothing",
+            1 => "without it nobody opens the file",
+            _ => "it opens the file",
+        };
+        let key = self.written.key_file.iter().map(|path| format!("made {}: keep it; {opens}", shown(path)));
+        let page =
+            |path| format!("made {}: print it, keep it apart from the file, and delete it", shown(path));
+        key.chain(self.written.page.as_deref().map(page)).collect()
     }
 }

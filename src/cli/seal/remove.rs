@@ -153,8 +153,11 @@ fn refused(error: remove::Error) -> Failure {
 
 fn kept(failure: Failure) -> Failure {
     let message = format!("{}; the file was sealed, and the source stays", failure.message);
-    let exit = if failure.exit == Exit::Interrupted { Exit::Interrupted } else { Exit::Refused };
-    Failure { message, exit, ..failure }
+    if failure.exit == Exit::Interrupted {
+        return Failure::new(Exit::Interrupted, message)
+            .hint("the same command seals what changed since, and removes the source");
+    }
+    Failure { message, exit: Exit::Refused, ..failure }
 }
 
 fn shown(path: &Path) -> String {

@@ -3,14 +3,12 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::open::Context;
 use crate::cli::seal::SealArgs;
-use crate::cli::seal::sources::aside;
 use crate::cli::sealed::FIRST_PART;
 use crate::cli::sealed::with_ending;
 use crate::cli::terminal;
@@ -32,6 +30,7 @@ pub(super) fn check(context: &Context, may_replace: bool, file: &Path, lost: &Lo
     }
     let files = plural(lost.before, "file", "files");
     let told = match lost.files {
+        _ if lost.before == 1 => format!("the 1 file in {shown} is not in what is sealed now"),
         all if all >= lost.before => format!("none of the {files} in {shown} is in what is sealed now"),
         1 => format!("1 of the {files} in {shown} is not in what is sealed now"),
         some => format!("{some} of the {files} in {shown} are not in what is sealed now"),
@@ -53,41 +52,16 @@ pub(super) fn check(context: &Context, may_replace: bool, file: &Path, lost: &Lo
     ))
 }
 
-/// A whole file that parts are to take the place of: of both, the whole one would be read.
-pub(super) struct Replaced(Option<(PathBuf, PathBuf)>);
-
-impl Replaced {
-    /// Moves a whole file aside for parts.
-    ///
-    /// # Errors
-    /// [`Exit::Refused`] if a whole file would be made beside parts of an older one.
-    pub(super) fn begin(args: &SealArgs, file: &Path) -> Result<Self, Failure> {
-        let shown = |path: &Path| printable(path.as_os_str().as_bytes());
-        let is_whole = file.symlink_metadata().is_ok();
-        if args.split.is_none() {
-            let first = with_ending(file, FIRST_PART);
-            if !is_whole && first.symlink_metadata().is_ok() {
-                return Err(Failure::new(
-                    Exit::Refused,
-                    format!("{} is a part of another file", shown(&first)),
-                )
-                .hint("move all parts away, or give `--split` to write new ones in their place"));
-            }
-            return Ok(Self(None));
-        }
-        if !is_whole {
-            return Ok(Self(None));
-        }
-        let aside = aside(file);
-        std::fs::rename(file, &aside)
-            .map_err(|error| Failure::io(format!("{} can't be moved", shown(file)), &error))?;
-        Ok(Self(Some((file.to_owned(), aside))))
+/// Refuses to make a whole file beside parts of an older one: of both, the whole one would be read.
+///
+/// # Errors
+/// [`Exit::Refused`].
+pub(super) fn check_parts(args: &SealArgs, file: &Path) -> Result<(), Failure> {
+    let first = with_ending(file, FIRST_PART);
+    if args.split.is_some() || file.symlink_metadata().is_ok() || first.symlink_metadata().is_err() {
+        return Ok(());
     }
-
-    /// Removes the older file, or gives it its name back.
-    pub(super) fn end(self, is_replaced: bool) {
-        let Some((file, aside)) = self.0 else { return };
-        // What can't be done leaves the older file under its other name, which the next run tells.
-        let _ = if is_replaced { std::fs::remove_file(aside) } else { std::fs::rename(aside, file) };
-    }
+    let shown = printable(first.as_os_str().as_bytes());
+    Err(Failure::new(Exit::Refused, format!("{shown} is a part of another file"))
+        .hint("move all parts away, or give `--split` to write new ones in their place"))
 }

@@ -77,11 +77,43 @@ pub(super) fn check(secrets: &SecretArgs, args: &SealArgs) -> Result<(), Failure
     Ok(())
 }
 
+/// Refuses to make the file, what opens it, and what is to be made for it, under one name.
+///
+/// # Errors
+/// [`Exit::Refused`].
+pub(super) fn check_apart(secrets: &SecretArgs, args: &SealArgs, file: &Path) -> Result<(), Failure> {
+    let keys = secrets.files();
+    let page = args.recovery_code_out.as_deref();
+    let by_key = |name: &Path| keys.iter().any(|key| place(key) == place(name));
+    let twice = if by_key(file) || page.is_some_and(|page| place(page) == place(file)) {
+        file
+    } else if let Some(page) = page.filter(|page| by_key(page)) {
+        page
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        Exit::Refused,
+        format!("{} is named twice: a file and what opens it each have their own name", shown(twice)),
+    )
+    .hint("name another place for one of them"))
+}
+
+/// Where a file is, or would be.
+fn place(file: &Path) -> PathBuf {
+    let place = std::fs::canonicalize(file).or_else(|_| {
+        let folder = std::fs::canonicalize(sealed::folder_of(file))?;
+        Ok::<_, std::io::Error>(folder.join(file.file_name().unwrap_or_default()))
+    });
+    place.unwrap_or_else(|_| file.to_owned())
+}
+
 /// Tells of what runs that were killed while they removed a source have left.
 pub(super) fn tell_leftovers(context: &Context, paths: &[PathBuf]) {
     for path in paths {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let Some(name) = real.file_name() else { continue };
+        sealed::tell_leftovers(context, &real);
         let folder = sealed::folder_of(&real);
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         for entry in entries.filter_map(Result::ok).filter(|entry| is_aside(&entry.file_name(), name)) {
@@ -113,11 +145,7 @@ fn is_aside(found: &OsStr, name: &OsStr) -> bool {
 
 /// The source, as it was given, that a file is in or is.
 fn holding<'a>(file: &Path, args: &'a SealArgs, real: &[PathBuf]) -> Option<&'a PathBuf> {
-    let place = std::fs::canonicalize(file).or_else(|_| {
-        let folder = std::fs::canonicalize(sealed::folder_of(file))?;
-        Ok::<_, std::io::Error>(folder.join(file.file_name().unwrap_or_default()))
-    });
-    let place = place.ok()?;
+    let place = place(file);
     args.paths.iter().zip(real).find(|(_, real)| place.starts_with(real)).map(|(path, _)| path)
 }
 

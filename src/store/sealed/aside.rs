@@ -1,15 +1,17 @@
-//! The parts of a file, set aside while others take their names, and put back if that breaks off.
+//! The parts of a file, or a whole file, set aside while parts take their names, and put back if that breaks off.
 //!
 //! Names of parts can't change all at once, so they change in an order from which whoever comes later can
-//! tell how far it went. Part `NAME.NNN` is renamed to `.NAME.NNN.<16 hex digits>.old`, the first part last;
-//! then new parts take the names, the first one last again; then those set aside are removed, again so:
+//! tell how far it went. Part `NAME.NNN` is renamed to `.NAME.NNN.<16 hex digits>.old`, the first part last, and a
+//! whole `NAME` after that to `.NAME.whole.<16 hex digits>.old`; then new parts take the names, the first one last
+//! again; then those set aside are removed, again so. The head is the first part, or the whole:
 //!
-//! | first part | set aside, too | then |
+//! | first part | head set aside, too | then |
 //! |---|---|---|
 //! | there | no | no new part has its name yet: what is set aside goes back |
 //! | missing | yes | some new parts may have theirs: they lose them, and what is set aside goes back |
 //! | there | yes | all new parts have theirs: what is set aside goes |
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -17,6 +19,7 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
@@ -40,6 +43,13 @@ use super::partial::is_number;
 
 /// How the name of a part ends that is set aside.
 const END: &str = ".old";
+/// The number of what is no part, but a whole file.
+const WHOLE: usize = 0;
+/// What stands in its name in the place of a number.
+const WHOLE_WORD: &str = "whole";
+/// So many bytes of a file's name are in the names of its parts set aside: a name has at most 255, and up to 28 are
+/// added here.
+const NAME_BYTES_MAX: usize = 220;
 
 /// Parts of one file that are set aside.
 pub(super) struct Aside<'a> {
@@ -65,14 +75,14 @@ impl<'a> Aside<'a> {
             Self { disk, ..earlier }.remove()?;
         }
         let mut there = Vec::new();
-        for number in (1..=PARTS_MAX).rev() {
-            if is_part(folder, &part_of(whole, number))? {
+        for number in (WHOLE..=PARTS_MAX).rev() {
+            if is_part(folder, &place_of(whole, number))? {
                 there.push(number);
             }
         }
         let mut aside = Self { folder, whole, disk, digits: digits(), numbers: Vec::new() };
         for number in there {
-            let path = part_of(whole, number);
+            let path = place_of(whole, number);
             if let Err(errno) = (disk.rename)(folder, name_in(&path), &aside.name(number)) {
                 aside.put_back()?;
                 return Err(place_failure(&path, errno));
@@ -109,7 +119,7 @@ impl<'a> Aside<'a> {
     /// [`Error::Unfinished`] if one can't have it: it and those after it stay where they are.
     pub(super) fn put_back(&self) -> Result<(), Error> {
         for &number in self.numbers.iter().rev() {
-            let path = part_of(self.whole, number);
+            let path = place_of(self.whole, number);
             let is_free = is_there(self.folder, name_in(&path)) == Ok(false);
             if !is_free || (self.disk.rename)(self.folder, &self.name(number), name_in(&path)).is_err() {
                 return Err(self.unfinished());
@@ -135,14 +145,18 @@ impl<'a> Aside<'a> {
     /// What the part with this number is called now.
     fn name(&self, number: usize) -> OsString {
         let mut name = OsString::from(".");
-        name.push(name_in(&part_of(self.whole, number)));
+        name.push(OsStr::from_bytes(&short(name_in(self.whole))));
+        match number {
+            WHOLE => name.push(format!(".{WHOLE_WORD}")),
+            number => name.push(format!(".{number:03}")),
+        }
         name.push(format!(".{}{END}", self.digits));
         name
     }
 
-    /// Whether the first part is among them.
-    fn has_first(&self) -> bool {
-        self.numbers.last() == Some(&1)
+    /// The number of the first part or the whole, if one of them is among them.
+    fn head(&self) -> Option<usize> {
+        self.numbers.last().copied().filter(|number| *number <= 1)
     }
 
     fn unfinished(&self) -> Error {
@@ -158,11 +172,13 @@ impl<'a> Aside<'a> {
 pub(super) fn settle(whole: &Path) -> Result<(), Error> {
     let Some(folder) = folder_of(whole) else { return Ok(()) };
     let Some(first_there) = how_far(&folder, whole)? else { return Ok(()) };
-    // The lock of whoever set them aside goes with the first part, whatever that is called.
+    // The lock of whoever set them aside goes with the head, whatever that is called.
     let aside = Aside::find(&folder, whole);
     let [aside] = &aside[..] else { return Ok(()) };
-    let first = part_of(whole, 1);
-    let first = if first_there { first } else { whole.with_file_name(aside.name(1)) };
+    let first = match aside.head() {
+        Some(head) if !first_there => whole.with_file_name(aside.name(head)),
+        _ => part_of(whole, 1),
+    };
     let _hold = Hold::take(&first)?;
     if how_far(&folder, whole)? != Some(first_there) {
         // Its writer ended just now.
@@ -193,7 +209,7 @@ fn how_far(folder: &OwnedFd, whole: &Path) -> Result<Option<bool>, Error> {
     let Some(aside) = found.first() else { return Ok(None) };
     let first_there = is_there(folder, name_in(&part_of(whole, 1)))
         .map_err(|errno| place_failure(&part_of(whole, 1), errno))?;
-    match (first_there, aside.has_first()) {
+    match (first_there, aside.head().is_some()) {
         // Removing what is set aside is for the next writer.
         (true, true) if found.len() == 1 => Ok(None),
         (false, false) => Err(aside.unfinished()),
@@ -236,14 +252,37 @@ fn is_part(folder: &OwnedFd, path: &Path) -> Result<bool, Error> {
 
 /// The number and digits of a part of `whole` that is set aside under this name.
 fn parse(found: &[u8], whole: &OsStr) -> Option<(usize, String)> {
-    let rest = found.strip_prefix(b".")?.strip_prefix(whole.as_bytes())?.strip_prefix(b".")?;
-    let (number, rest) = rest.split_at_checked(3)?;
-    let digits = rest.strip_prefix(b".")?.strip_suffix(END.as_bytes())?;
-    if !is_number(number) || !are_digits(digits) {
-        return None;
+    let rest = found.strip_prefix(b".")?.strip_prefix(&short(whole)[..])?.strip_prefix(b".")?;
+    let (number, digits) = match rest.strip_prefix(WHOLE_WORD.as_bytes()) {
+        Some(rest) => (WHOLE, rest),
+        None => {
+            let (number, rest) = rest.split_at_checked(3).filter(|(number, _)| is_number(number))?;
+            let number = str::from_utf8(number).ok()?.parse().ok()?;
+            (Some(number).filter(|number| *number != WHOLE)?, rest)
+        }
+    };
+    let digits = digits.strip_prefix(b".")?.strip_suffix(END.as_bytes())?;
+    are_digits(digits).then(|| Some((number, str::from_utf8(digits).ok()?.to_owned())))?
+}
+
+/// Where the part with this number is, or the whole.
+fn place_of(whole: &Path, number: usize) -> PathBuf {
+    if number == WHOLE { whole.to_owned() } else { part_of(whole, number) }
+}
+
+/// A name, or as much of it as a longer one has room for, and a sum of all of it that tells it from others.
+fn short(name: &OsStr) -> Cow<'_, [u8]> {
+    let bytes = name.as_bytes();
+    if bytes.len() <= NAME_BYTES_MAX {
+        return Cow::Borrowed(bytes);
     }
-    let number = str::from_utf8(number).ok()?.parse().ok()?;
-    Some((number, str::from_utf8(digits).ok()?.to_owned())).filter(|(number, _)| *number > 0)
+    // FNV-1a, which needs not withstand anybody: who names files in the folder can move them, too.
+    let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let mut short = bytes[..NAME_BYTES_MAX - 17].to_vec();
+    short.extend_from_slice(format!("~{sum:016x}").as_bytes());
+    Cow::Owned(short)
 }
 
 /// The last part of a path that has one.
@@ -314,6 +353,7 @@ mod tests {
     fn other_names_are_none_of_parts_set_aside() {
         let names = [
             ".x.000.0123456789abcdef.old",
+            ".x.whole0123456789abcdef.old",
             ".x.01.0123456789abcdef.old",
             ".x.001.0123456789ABCDEF.old",
             ".xx.001.0123456789abcdef.old",
@@ -321,6 +361,34 @@ mod tests {
             "x.001.0123456789abcdef.old",
         ];
         assert!(names.iter().all(|name| parse(name.as_bytes(), OsStr::new("x")).is_none()));
+    }
+
+    #[test]
+    fn a_whole_file_goes_back_unless_all_new_parts_have_their_names() {
+        let aside = || ".x.whole.0123456789abcdef.old".to_owned();
+        let (ended, left) = settled(&["x.002".to_owned(), "x.003".to_owned(), aside()]);
+        assert!(ended.is_ok() && left["x"] == aside() && left.len() == 3, "{left:?}");
+        assert_eq!(left.keys().filter(|name| name.ends_with(".partial")).count(), 2);
+        let (ended, left) = settled(&["x.001".to_owned(), "x.002".to_owned(), aside()]);
+        assert!(ended.is_ok() && left[&aside()] == aside() && left.len() == 3, "{left:?}");
+    }
+
+    #[test]
+    fn long_names_have_room_for_what_marks_them_and_stay_apart() {
+        let folder = OwnedFd::from(File::open("/").unwrap());
+        let names = ["a", "b"].map(|end| OsString::from(format!("{}{end}", "x".repeat(250))));
+        for (name, other) in [(&names[0], &names[1]), (&names[1], &names[0])] {
+            let whole = Path::new("/").join(name);
+            let digits = "0123456789abcdef".to_owned();
+            let aside =
+                Aside { folder: &folder, whole: &whole, disk: Disk::SYSTEM, digits, numbers: Vec::new() };
+            for number in [WHOLE, 1, PARTS_MAX] {
+                let found = aside.name(number);
+                assert!(found.len() <= 255);
+                assert_eq!(parse(found.as_bytes(), name).map(|(number, _)| number), Some(number));
+                assert!(parse(found.as_bytes(), other).is_none());
+            }
+        }
     }
 
     #[test]

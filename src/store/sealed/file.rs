@@ -56,8 +56,8 @@ impl SealedFile {
     /// Opens the file at `path` and checks its layout, all but what the members hold.
     ///
     /// If nothing is at `path` but at `path.001`, or if `path` itself ends in `.001`, the parts from
-    /// there on are read as one. All of them stay open, at most 999. Parts that a writer set aside who was
-    /// cut off before the new ones had all their names are put back first.
+    /// there on are read as one. All of them stay open, at most 999. Parts, or a whole file, that a writer set
+    /// aside who was cut off before the new parts had all their names are put back first.
     ///
     /// # Errors
     /// [`Error::NoVault`] if nothing is there; [`Error::NotSealed`] if it is no plain file or nothing about
@@ -75,6 +75,11 @@ impl SealedFile {
             },
         };
         aside::settle(&whole)?;
+        // What was set aside may have been a whole file.
+        let put_back = if whole == *path { open(path)? } else { None };
+        if let Some((file, bytes)) = put_back {
+            return Self::parse(path.display().to_string(), Joined::one(file), bytes);
+        }
         let (files, bytes) =
             join(&whole)?.ok_or_else(|| Error::NoVault { place: path.display().to_string() })?;
         Self::parse(whole.display().to_string(), files, bytes)

@@ -13,6 +13,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use rustix::fs::Advice;
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -53,8 +55,8 @@ pub(super) struct Files {
     at: u64,
     /// Up to where which file was last given to the disk.
     behind: (usize, u64),
-    /// The lock on what is to be replaced.
-    _hold: Option<Hold>,
+    /// The locks on what is to be replaced: a first part, a whole file.
+    _holds: [Option<Hold>; 2],
     /// What has to be there to be replaced; nothing if anything may be.
     before: Vec<Stamp>,
     pub(super) disk: Disk,
@@ -86,12 +88,13 @@ impl Files {
             rustix::fs::open(folder, flags, Mode::empty()).map_err(|errno| place_failure(folder, errno))?;
         aside::settle(&path)?;
         let in_parts = part_bytes.is_some();
-        let first = if in_parts { part_of(&path, 1) } else { path.clone() };
+        let first = if in_parts && replaces { Hold::take(&part_of(&path, 1))? } else { None };
+        let whole = if replaces { Hold::take(&path)? } else { None };
         let files = Self {
             folder: handle,
             in_parts,
             replaces,
-            _hold: if replaces { Hold::take(&first)? } else { None },
+            _holds: [first, whole],
             before: if replaces { before.to_vec() } else { Vec::new() },
             joined: Joined::of_parts(part_bytes.unwrap_or(u64::MAX)),
             temporaries: Vec::new(),
@@ -113,14 +116,30 @@ impl Files {
             Ok(true) => Err(Error::Occupied { place: path.display().to_string() }),
             Err(errno) => Err(place_failure(path, errno)),
         };
-        // A whole file would be read instead of the parts, for ever.
-        if self.in_parts || !self.replaces {
-            check(&self.path)?;
+        if self.replaces {
+            let first = self.in_parts.then(|| part_of(&self.path, 1));
+            return [Some(self.path.clone()), first]
+                .iter()
+                .flatten()
+                .try_for_each(|path| self.check_plain(path));
         }
-        if self.in_parts && !self.replaces {
+        // A whole file would be read instead of the parts, for ever.
+        check(&self.path)?;
+        if self.in_parts {
             (1..=PARTS_MAX).try_for_each(|number| check(&part_of(&self.path, number)))?;
         }
         Ok(())
+    }
+
+    /// Refuses to replace what is no plain file: a pipe, a device or a folder was put there for something else.
+    fn check_plain(&self, path: &Path) -> Result<(), Error> {
+        match rustix::fs::statat(&self.folder, name_in(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                Err(Error::Occupied { place: path.display().to_string() })
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(place_failure(path, errno)),
+        }
     }
 
     /// Refuses to replace anything but what has to be there.
@@ -184,6 +203,11 @@ impl Files {
     }
 
     /// Syncs all files and names them.
+    ///
+    /// # Errors
+    /// What can't be done. A new file has none of its names then, and a whole one that was to be replaced is as it
+    /// was, unless its folder could not be synced: then the new one has its name, and nobody knows whether it would
+    /// survive a power cut. Parts that were to be replaced are as they were, but after [`Error::Unfinished`].
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         for (index, file) in self.joined.files().iter().enumerate() {
             if self.replaces {
@@ -265,7 +289,9 @@ impl Files {
     fn liken(&self, index: usize) {
         let stat = |index| self.path_of(index).metadata().ok().filter(Metadata::is_file);
         let file = &self.joined.files()[index];
-        let (Some(old), Ok(new)) = (stat(index).or_else(|| stat(0)), file.metadata()) else { return };
+        let whole = || self.path.metadata().ok().filter(Metadata::is_file);
+        let old = stat(index).or_else(|| stat(0)).or_else(whole);
+        let (Some(old), Ok(new)) = (old, file.metadata()) else { return };
         if old.uid() != new.uid() {
             let _ = rustix::fs::fchown(file, Some(Uid::from_raw(old.uid())), None);
         }
@@ -364,15 +390,20 @@ mod tests {
     }
 
     /// Runs `check` after replacing old parts by new ones failed at its first operation, the second, and so on
-    /// until it works, with one part and several, fewer and more: with the folder, its name, old and new
-    /// pack, and what came of it.
+    /// until it works, with one part and several, fewer and more, and a whole file (0) in the place of the old
+    /// ones: with the folder, its name, old and new pack, and what came of it.
     fn at_each_operation(recovers: bool, check: impl Fn(&TempDir, &Path, [&[u8]; 2], Result<(), Error>)) {
-        for (old, new) in [(1, 1), (1, 3), (3, 1), (4, 3), (3, 6)] {
-            let (old, new) = (vec![1; 60_000 * old], vec![2; 60_000 * new]);
+        for (old, new) in [(1, 1), (1, 3), (3, 1), (4, 3), (3, 6), (0, 1), (0, 3)] {
+            let is_whole = old == 0;
+            let (old, new) = (vec![1; 60_000 * old.max(1)], vec![2; 60_000 * new]);
             for left in 0.. {
                 assert!(left < 100, "it never works");
                 let (folder, path) = self::new();
-                replace(&path, Disk::SYSTEM, &old).unwrap();
+                if is_whole {
+                    fs::write(&path, sealed(&old)).unwrap();
+                } else {
+                    replace(&path, Disk::SYSTEM, &old).unwrap();
+                }
                 LEFT.set((left, recovers));
                 let replaced = replace(&path, FAILING, &new);
                 let all_worked = LEFT.get().0 > 0 && LEFT.get().1 == recovers;
@@ -391,6 +422,7 @@ mod tests {
             // Those set aside are in nobody's way if they can't be removed, and the next one does.
             if replaced.is_err() {
                 let parts = sealed(old).len().div_ceil(usize::try_from(PART_BYTES_MIN).unwrap());
+                let parts = if path.exists() { 1 } else { parts };
                 assert_eq!(names(folder).len(), parts, "{replaced:?}: {:?}", names(folder));
             }
             assert!(pack_at(path) == expected, "{replaced:?}: {:?}", names(folder));

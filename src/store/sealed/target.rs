@@ -48,8 +48,8 @@ impl Target {
     /// The same, in place of what has the name or names, once the new file is whole.
     ///
     /// It keeps the mode and, as far as that is allowed, the owner of what was there. Parts can't all be
-    /// replaced at once: those that were there are set aside meanwhile, and whoever comes after a power cut
-    /// finds either all of them or all new ones.
+    /// replaced at once, nor a whole file by parts: what was there is set aside meanwhile, and whoever comes after a
+    /// power cut finds either all of it or all new parts.
     #[must_use]
     pub fn replacing(mut self) -> Self {
         if let Kind::Named { replaces, .. } = &mut self.0 {

@@ -14,7 +14,6 @@ use crate::pack::unpacker::Place;
 use crate::task::browse::layout;
 use crate::task::error::Error;
 use crate::task::restore::Restoration;
-use crate::task::restore::add;
 use crate::task::restore::batch::Batch;
 use crate::task::restore::batch::Open;
 use crate::task::restore::batch::State;
@@ -183,7 +182,7 @@ impl<'t> Restoration<'_, '_, 't> {
         *state = match self.begin_file(open) {
             Ok(Begin::Write(file)) => State::Writing(file),
             Ok(Begin::Keep) => {
-                add(&self.counters.kept, 1);
+                self.count_kept(&open.entry);
                 self.progress(1, size_of(&open.entry));
                 State::Settled
             }

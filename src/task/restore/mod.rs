@@ -86,6 +86,9 @@ pub struct Options {
     pub selection: Selection,
     /// Whether nothing is to be left if any of it is damaged, can't be written, or the restore is cut off.
     pub all_or_nothing: bool,
+    /// Whether the target is to be what is restored itself, if that is no directory, and not a directory that it
+    /// goes into.
+    pub is_itself: bool,
 }
 
 impl Default for Options {
@@ -96,6 +99,7 @@ impl Default for Options {
             policy: Policy::default(),
             selection: Selection::everything(),
             all_or_nothing: false,
+            is_itself: false,
         }
     }
 }
@@ -115,6 +119,10 @@ pub struct Summary {
     pub hard_links: u64,
     /// Files and others that stand there already as they should be, or that the policy keeps.
     pub kept: u64,
+    /// Of `kept`, the files.
+    pub files_kept: u64,
+    /// How long these are, as their sizes say.
+    pub bytes_kept: u64,
     /// Names that were deleted because the snapshot doesn't have them.
     pub removed: u64,
     /// What was left out of what was placed.
@@ -158,9 +166,12 @@ pub fn restore(
     }
     let start = Start::find(reader, &options.subpath)?;
     let run = run_of(reader, options);
-    let staged = match options.all_or_nothing {
-        true => Target::stage_whole(target, &run, options.policy),
-        false => Target::stage(target, &run, options.policy),
+    let staged = match &start {
+        Start::Other(entry) if options.is_itself => {
+            Target::stage_entry(target, &entry.name, &run, options.policy)
+        }
+        _ if options.all_or_nothing => Target::stage_whole(target, &run, options.policy),
+        _ => Target::stage(target, &run, options.policy),
     };
     let target = match staged {
         Err(place::Error::NotEmpty { .. }) if options.policy.overwrite != Overwrite::Refuse => {
@@ -254,6 +265,8 @@ struct Counters {
     bytes: AtomicU64,
     hard_links: AtomicU64,
     kept: AtomicU64,
+    files_kept: AtomicU64,
+    bytes_kept: AtomicU64,
     removed: AtomicU64,
     damaged: AtomicU64,
     problems: AtomicU64,
@@ -316,6 +329,8 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
             bytes: told(&counters.bytes),
             hard_links: told(&counters.hard_links),
             kept: told(&counters.kept),
+            files_kept: told(&counters.files_kept),
+            bytes_kept: told(&counters.bytes_kept),
             removed: told(&counters.removed),
             dropped: self.target.dropped(),
             damaged: mem::take(&mut *damaged),
@@ -439,6 +454,12 @@ impl<'r, 'v, 't> Restoration<'r, 'v, 't> {
     fn count_written(&self, entry: &Entry) {
         add(&self.counters.files, 1);
         add(&self.counters.bytes, size_of(entry));
+    }
+
+    fn count_kept(&self, entry: &Entry) {
+        add(&self.counters.kept, 1);
+        add(&self.counters.files_kept, 1);
+        add(&self.counters.bytes_kept, size_of(entry));
     }
 
     fn progress(&self, items: u64, bytes: u64) {

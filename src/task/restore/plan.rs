@@ -92,8 +92,7 @@ impl<'t> Restoration<'_, '_, 't> {
         }
         self.check_stopped()?;
         if needed > free {
-            let what = format!("the files need {needed} bytes, and where they are to go {free} are free");
-            return Err(Error::Refused { what });
+            return Err(Error::NoRoom { needed, free });
         }
         Ok((files, bytes))
     }

@@ -42,7 +42,7 @@ impl<'t> Restoration<'_, '_, 't> {
                 Step::Entry(entry) => {
                     let path = walk.path().join(&entry.name);
                     let choice = self.decide(walk, &path, &entry);
-                    if self.options.policy.delete {
+                    if self.target.removes_extra() {
                         walk.state().names.push(entry.name.clone());
                     }
                     if choice == Choice::Skip || unreachable.contains(&path) {
@@ -70,7 +70,9 @@ impl<'t> Restoration<'_, '_, 't> {
                 self.observer.event(&Event::Entry(self.shown(path).as_bytes()));
             });
             match removed {
-                Ok(removed) => add(&self.counters.removed, removed.entries),
+                Ok(removed) if self.options.policy.delete => add(&self.counters.removed, removed.entries),
+                // Of the run before, or of whoever put it beside what that had restored.
+                Ok(_) => {}
                 Err(error) => self.tell_problem(path, error),
             }
         }
@@ -124,7 +126,7 @@ impl<'t> Restoration<'_, '_, 't> {
                 self.progress(1, size_of(entry));
             }
             Some(Ok(Outcome::Kept)) => {
-                add(&self.counters.kept, 1);
+                self.count_kept(entry);
                 self.progress(1, size_of(entry));
             }
             Some(Err(error)) => self.tell_problem(path, error),

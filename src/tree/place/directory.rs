@@ -510,7 +510,7 @@ impl DirHandle<'_> {
                 Err(Errno::EXIST) if self.target.replaces_anything() => {}
                 Err(Errno::EXIST) => return Err(in_the_way()),
                 // A file system that doesn't know the flag: a look and a rename are all that is left.
-                Err(Errno::INVAL | Errno::NOSYS) => {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     if self.existing(name)?.is_some() && !self.target.replaces_anything() {
                         return Err(in_the_way());
                     }

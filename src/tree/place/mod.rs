@@ -144,6 +144,8 @@ struct Staging {
     resumed: bool,
     /// The mode of the empty directory that stands at the target, if one does.
     replaces: Option<Mode>,
+    /// The name in the tree of what becomes the target, if that isn't the tree itself.
+    entry: Option<Vec<u8>>,
 }
 
 /// A directory that entries are placed beneath. Used by several threads.
@@ -196,6 +198,21 @@ impl Target {
             let staging = Staging::make(fd, Vec::new(), &real, run, None)?;
             Self::staged(real, staging, run, policy)
         })
+    }
+
+    /// The same for a target that is to be the entry called `name` itself, which is no directory, and must not exist.
+    ///
+    /// # Errors
+    /// As [`Target::stage`]; [`Error::Target`] if there is a directory.
+    pub fn stage_entry(path: &Path, name: &Name, run: &Run, policy: Policy) -> Result<Self, Error> {
+        match Found::look(path)? {
+            Found::Nothing(real) => {
+                let (parent, target_name) = Self::open_parent(&real)?;
+                let staging = Staging::make(parent, target_name, &real, run, None)?;
+                Self::staged(real, Staging { entry: Some(name.as_bytes().to_vec()), ..staging }, run, policy)
+            }
+            Found::Directory(real, _) => Err(Error::target(&real, "made", Errno::EXIST)),
+        }
     }
 
     fn stage_or(
@@ -382,6 +399,12 @@ impl Target {
         matches!(&self.site, Site::Staged(staging) if staging.resumed)
     }
 
+    /// Whether [`Target::remove_extra`] removes anything.
+    #[must_use]
+    pub fn removes_extra(&self) -> bool {
+        self.policy.delete || self.is_resumed()
+    }
+
     /// What may be done to the target.
     #[must_use]
     pub fn policy(&self) -> Policy {
@@ -464,7 +487,11 @@ impl Target {
                 staging.remove_remains();
                 place = staging.parent.as_fd();
             } else {
-                staging.rename(&self.given)?;
+                staging.rename(root, &self.given)?;
+            }
+            if staging.entry.is_some() {
+                // The tree stays behind, with nothing in it that was asked for.
+                self.remove_staged(staging)?;
             }
         }
         // Only now: a directory that we may not write to couldn't have been renamed.
@@ -541,12 +568,16 @@ impl Staging {
         } else {
             write_marker(&fd, &run.marker).map_err(failed)?;
         }
-        Ok(Self { parent, target_name, fd, name, path, resumed, replaces })
+        Ok(Self { parent, target_name, fd, name, path, resumed, replaces, entry: None })
     }
 
     /// `.NAME.strongroom-TAG`, with as much of `NAME` as there is room for.
     fn name(target: &[u8], run: &Run) -> Vec<u8> {
-        let ending = format!(".strongroom-{}", run.tag());
+        Self::name_with(target, &run.tag())
+    }
+
+    fn name_with(target: &[u8], tag: &str) -> Vec<u8> {
+        let ending = format!(".strongroom-{tag}");
         if target.is_empty() {
             return ending.into_bytes();
         }
@@ -561,17 +592,13 @@ impl Staging {
         [b".", kept, ending.as_bytes()].concat()
     }
 
-    /// Renames the tree to where the target is to be.
-    fn rename(&self, target: &Path) -> Result<(), Error> {
+    /// Renames the tree, or the entry in it, to where the target is to be.
+    fn rename(&self, tree: &OwnedFd, target: &Path) -> Result<(), Error> {
         let name = self.target_name.as_slice();
-        let renamed = if self.replaces.is_some() {
-            fs::renameat(&self.fd, STAGED_TREE, &self.parent, name)
-        } else {
-            match fs::renameat_with(&self.fd, STAGED_TREE, &self.parent, name, RenameFlags::NOREPLACE) {
-                // A file system that doesn't know the flag. A directory replaces nothing but an empty one.
-                Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(&self.fd, STAGED_TREE, &self.parent, name),
-                other => other,
-            }
+        let renamed = match &self.entry {
+            None if self.replaces.is_some() => fs::renameat(&self.fd, STAGED_TREE, &self.parent, name),
+            None => rename_over_nothing(&self.fd, STAGED_TREE.as_bytes(), &self.parent, name),
+            Some(entry) => rename_over_nothing(tree, entry, &self.parent, name),
         };
         renamed.map_err(|errno| match errno {
             Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => {
@@ -695,16 +722,63 @@ fn names_in(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
+/// Renames over nothing: `Errno::EXIST` if something has the name.
+///
+/// Where the file system doesn't know how to promise that, a look and a rename are all that is left.
+///
+/// # Errors
+/// What the system says.
+pub fn rename_over_nothing(
+    from: impl std::os::fd::AsFd,
+    name: &[u8],
+    to: impl std::os::fd::AsFd,
+    new_name: &[u8],
+) -> Result<(), Errno> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    match fs::renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match fs::statat(to, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => fs::renameat(from, name, to, new_name),
+                Err(errno) => Err(errno),
+                Ok(_) => Err(Errno::EXIST),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Staging directories that runs left which were cut off before `target` was in place, and which no run is at now.
+#[must_use]
+pub fn leftovers(target: &Path) -> Vec<PathBuf> {
+    let Some(name) = target.file_name() else { return Vec::new() };
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let pattern = Staging::name_with(name.as_bytes(), "00000000");
+    let is_one = |found: &[u8]| {
+        let (start, tag) = found.split_at(found.len().saturating_sub(8));
+        found.len() == pattern.len()
+            && pattern.starts_with(start)
+            && tag.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_left = |path: &PathBuf| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::open(path, flags, Mode::empty()).is_ok_and(|fd| lock(&fd, path).is_ok())
+    };
+    let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| is_one(entry.file_name().as_bytes()))
+        .map(|entry| target.with_file_name(entry.file_name()))
+        .filter(is_left)
+        .collect();
+    found.sort();
+    found
+}
+
 /// Moves a name from one directory to another, over nothing.
 fn move_one(from: &OwnedFd, to: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let rename = || match fs::renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
-        // A file system that doesn't know the flag.
-        Err(Errno::INVAL | Errno::NOSYS) => match fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => fs::renameat(from, name, to, name),
-            _ => Err(Errno::EXIST),
-        },
-        other => other,
-    };
+    let rename = || rename_over_nothing(from, name, to, name);
     match rename() {
         Err(Errno::ACCESS) => {}
         other => return other,

@@ -45,7 +45,8 @@ struct Level {
 impl Target {
     /// Removes what stands in the directory `path` and isn't in `keep`, the names sorted by bytes.
     ///
-    /// Only if the policy says `delete`, and after all files of the directory are finished; `each` is
+    /// Only if the policy says `delete`, or in a staging directory that an earlier run left: what somebody put
+    /// there was never restored. After all files of the directory are finished; `each` is
     /// told every name that goes, with its path. Nothing outside the target is touched, links go
     /// without being followed, and a mounted file system stays with what is above it.
     ///
@@ -59,7 +60,7 @@ impl Target {
     ) -> Result<Removed, Error> {
         debug_assert!(keep.is_sorted(), "the names to keep are sorted");
         let mut removed = Removed::default();
-        if !self.policy.delete {
+        if !self.removes_extra() {
             return Ok(removed);
         }
         let Some(directory) = self.resolve(path, false)? else { return Ok(removed) };

@@ -150,6 +150,9 @@ impl<'h> Described<'h> {
 
     fn hard_link(&self) -> Result<What, Error> {
         self.has_no_content()?;
+        if is_absolute(&self.target) {
+            return Err(self.refused(Why::Absolute));
+        }
         let no_target = |_| self.refused(Why::LinkTarget(self.target.clone()));
         Ok(What::HardLink { target: member_path(&self.target, false).map_err(no_target)? })
     }
@@ -254,6 +257,9 @@ impl<'h> Described<'h> {
     /// The member, all but its content.
     pub(super) fn member(&self, what: What, owner: Owner) -> Result<Member, Error> {
         let is_directory = matches!(what, What::Other(EntryKind::Directory { .. }));
+        if is_absolute(&self.name) {
+            return Err(self.refused(Why::Absolute));
+        }
         let path = member_path(&self.name, is_directory).map_err(|why| self.refused(Why::Path(why)))?;
         if path.is_root() && !is_directory {
             return Err(self.refused(Why::Root));
@@ -306,13 +312,19 @@ impl<'h> Described<'h> {
     }
 }
 
-/// The path of a member of this name. A leading `/` or `./` is the root.
+/// Whether a name leads to a place of the machine, as `tar -P` writes them, and not of the folder that the archive
+/// is unpacked into: programs differ in what they do with it.
+fn is_absolute(name: &[u8]) -> bool {
+    name.starts_with(b"/")
+}
+
+/// The path of a member of this name. A leading `./` is the root.
 pub(super) fn member_path(name: &[u8], is_directory: bool) -> Result<TreePath, path::Error> {
     let mut rest = name;
     if rest.is_empty() {
         return Err(path::Error::Empty);
     }
-    while let Some(below) = rest.strip_prefix(b"./").or_else(|| rest.strip_prefix(b"/")) {
+    while let Some(below) = rest.strip_prefix(b"./") {
         rest = below;
     }
     if rest == b"." {

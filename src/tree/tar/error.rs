@@ -50,6 +50,8 @@ pub enum Error {
 pub enum Why {
     /// Its name could lead out of the folder that it is put into, or is none.
     Path(path::Error),
+    /// Its name, or that of what it is a further name of, begins with a slash.
+    Absolute,
     /// The root of the archive is no directory.
     Root,
     /// It lies too deep.
@@ -108,6 +110,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(error) => write!(f, "has a path that is not taken: {error}"),
+            Self::Absolute => write!(f, "has a name that begins with a slash"),
             Self::Root => write!(f, "is the root and no directory"),
             Self::Deep => write!(f, "lies more than {DEPTH_MAX} directories deep"),
             Self::Long => write!(f, "has a path of more than {PATH_BYTES_MAX} bytes"),
