@@ -111,7 +111,7 @@ pub fn unlock_draft(
             "this machine has sealed a newer one of this file: look for that; `strongroom open` opens this one",
         )
     })?;
-    let vault = locked.unlock(way)?;
+    let vault = locked.unlock(way).map_err(|error| Failure::unlock(error, way))?;
     vault.admin()?;
     // Whoever has somebody's public key can make a file that it opens, and that somebody else reads.
     context.confirm_recipient(&vault, pins.is_some())?;
