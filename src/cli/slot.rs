@@ -144,6 +144,7 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
+    args.new.refuse_secret()?;
     let as_owner = if matches!(args.role, RoleArg::Owner) { " --role owner" } else { "" };
     let about = format!("{}{as_owner}{}", args.label, args.new.words());
     context.as_owner("slot add", &about, |vault| add_to(context, args, vault))
@@ -234,6 +235,7 @@ fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
+    args.new.refuse_secret()?;
     let about = format!("{}{}", args.label.as_deref().unwrap_or_default(), args.new.words());
     context.as_owner("slot passwd", about.trim_start(), |vault| replace_in(context, args, vault))
 }

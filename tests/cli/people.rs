@@ -873,3 +873,116 @@ fn programs_are_told_what_is_left_of_an_old_secret_and_what_a_machine_may_do() {
         bench.run_with(&["device", "add", "--name", "laptop", "--json"], &environment, b"").ends(0).json();
     assert!(added[0]["can_remove"].is_boolean() && added[0]["can_overwrite"].is_boolean(), "{}", added[0]);
 }
+
+#[test]
+fn a_key_that_opens_nothing_gets_the_hint_of_its_kind() {
+    let bench = with_reader();
+    bench.keyed(&["slot", "remove", "anna"]).ends(0);
+    by(&bench, "anna.key", &["snapshots"]).ends(12).complains(
+        "error: no slot of this vault opens with that key\n  \
+         hint: this key file is for something else, or its slot was taken away or got another secret\n",
+    );
+    bench.keyed(&["slot", "passwd", "recovery code", "--recovery-code-out", "code2"]).ends(0);
+    let run = bench.run(&["snapshots", "--recovery-code-file", "code"]).ends(12);
+    assert!(
+        run.err.contains("\n  hint: this code is for something else, or a new one took its place: "),
+        "{}",
+        run.err
+    );
+
+    let key = strongroom::crypto::kem::KemSecretKey::from_seed(
+        strongroom::crypto::secret::Secret::<32>::generate(),
+    );
+    let recipient = strongroom::crypto::recipient::encode_recipient(&key.public());
+    bench.keyed(&["slot", "add", "ben", "--recipient", &recipient]).ends(0);
+    let other = strongroom::crypto::kem::KemSecretKey::from_seed(
+        strongroom::crypto::secret::Secret::<32>::generate(),
+    );
+    bench.write_secret("id", strongroom::crypto::recipient::encode_identity(&other).as_bytes());
+    let run = bench.run(&["snapshots", "-i", "id"]).ends(12);
+    assert!(run.err.contains("\n  hint: no slot is sealed to this key: "), "{}", run.err);
+
+    bench.run(&["snapshots", "-i", "key"]).ends(2).complains(
+        "error: key is a key file that strongroom made, and no identity of age\n  hint: give it with `--key-file`\n",
+    );
+    bench.write_secret("old", b"AGE-SECRET-KEY-1QQQQ\n");
+    let run = bench.run(&["snapshots", "-i", "old"]).ends(2);
+    assert!(
+        run.err.starts_with("error: old: line 1 can't be used: it is an identity of another kind: "),
+        "{}",
+        run.err
+    );
+    assert!(
+        run.err.contains("\n  hint: slots are sealed to keys that `age-keygen -pq` makes"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn nothing_of_a_secret_key_that_is_given_for_a_public_one_is_shown_or_kept() {
+    let bench = Bench::with_vault();
+    let key = strongroom::crypto::kem::KemSecretKey::from_seed(
+        strongroom::crypto::secret::Secret::<32>::generate(),
+    );
+    let secret = strongroom::crypto::recipient::encode_identity(&key);
+    let before = crate::bench::tree(&bench.path("vault"));
+    bench.write("folder/a", b"a");
+    let error = "error: this is a secret key: give its public one, which begins with age1pq1\n  \
+                 hint: whoever could see the command has it now: make another one with `age-keygen -pq`, which prints its \
+                 public key\n";
+    for args in [
+        &["slot", "add", "ben", "--recipient", &*secret][..],
+        &["slot", "passwd", "--recipient", &*secret],
+        &["seal", "folder", "--recipient", &*secret],
+        &["seal", "folder", "--recipient", &format!("ben={}", &*secret)],
+    ] {
+        bench.keyed(args).ends(2).complains(error);
+    }
+    assert!(crate::bench::tree(&bench.path("vault")) == before);
+}
+
+#[test]
+fn a_card_is_taken_without_its_prefix_and_with_blanks_for_hyphens() {
+    let bench = Bench::with_vault();
+    bench.keyed(&["slot", "add", "board", "--cards", "2/2", "--cards-out", "cards"]).ends(0);
+    let page = |number: u8| fs::read_to_string(bench.path(&format!("cards/card-{number}-of-2.txt"))).unwrap();
+    let line = |number: u8| {
+        page(number).lines().find(|line| line.contains("STRONGROOM-CARD-1:")).unwrap().trim().to_owned()
+    };
+    bench.write_secret("one", line(1).replace("STRONGROOM-CARD-1:", "").as_bytes());
+    bench.write_secret("two", line(2).replace('-', " ").to_lowercase().as_bytes());
+    bench.run(&["slot", "test", "--card-file", "one", "--card-file", "two"]).ends(0);
+    bench.write_secret("none", b"hello\n");
+    let run = bench.run(&["slot", "test", "--card-file", "none"]).ends(2);
+    assert!(
+        run.err.contains("\n  hint: a card is one line that begins with STRONGROOM-CARD-1: "),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn a_machine_that_is_not_taken_in_is_told_how_it_is() {
+    let bench = Bench::with_snapshots();
+    let home = bench.path("other");
+    fs::create_dir_all(&home).unwrap();
+    let home = [("HOME", home.to_str().unwrap())];
+    let run = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(
+        run.err.ends_with(
+            "\n  hint: only an enrolled machine adds snapshots: `strongroom device request --name NAME` here asks an owner to \
+             take this one in, and with an owner's key at hand `strongroom device add --name NAME` does it at once\n"
+        ),
+        "{}",
+        run.err
+    );
+    let fingerprint = fingerprint(&bench);
+    let asked = bench
+        .run_with(&["device", "request", "--json", "--fingerprint", &fingerprint], &home, b"")
+        .ends(0)
+        .json();
+    let code = asked[0]["code"].as_str().unwrap();
+    let run = bench.run_with(&["backup", "source"], &home, b"").ends(26);
+    assert!(run.err.contains(&format!("by `strongroom device approve {code} --name NAME`; ")), "{}", run.err);
+}
