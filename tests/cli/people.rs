@@ -381,7 +381,7 @@ fn a_machine_asks_an_owner_compares_and_its_next_backup_finds_its_keys() {
         early.err
     );
 
-    let run = bench.keyed(&["device", "approve"]).ends(2);
+    let run = bench.keyed(&["device", "approve"]).ends(0);
     assert!(run.out.ends_with("  asks to be taken in\n") && !run.out.contains(&code), "{}", run.out);
     bench.keyed(&["device", "approve", "000000-000000-0000", "--name", "x"]).ends(1);
     bench.keyed(&["device", "approve", "12", "--name", "x"]).ends(2);
@@ -985,4 +985,112 @@ fn a_machine_that_is_not_taken_in_is_told_how_it_is() {
     let code = asked[0]["code"].as_str().unwrap();
     let run = bench.run_with(&["backup", "source"], &home, b"").ends(26);
     assert!(run.err.contains(&format!("by `strongroom device approve {code} --name NAME`; ")), "{}", run.err);
+}
+
+#[test]
+fn who_ends_a_chain_is_told_what_it_costs_and_that_it_is_for_good() {
+    let bench = Bench::with_snapshots();
+    let listed = bench.keyed(&["snapshots", "--json"]).ends(0).json();
+    let device = listed[0]["device"].as_str().unwrap().to_owned();
+    bench.run(&["backup", "source"]).ends(0);
+    let revoke = |last: &str| bench.keyed(&["device", "revoke", &device, "--last", last]);
+    let run = revoke("1").ends(0);
+    let said = "HOST is shut out; its snapshots up to number 1 stay and can be restored; 2 other snapshots of it count no more\n";
+    assert!(run.out.starts_with(said), "{}", run.out);
+    revoke("3").ends(1).complains(
+        "error: snapshot 3 of device ID counts no more: it was shut out at number 1\n  \
+         hint: a chain that an owner has ended is never made longer; `--last` with a lower number ends it earlier\n",
+    );
+    let run = revoke("4").ends(1);
+    assert!(run.err.starts_with("error: device ID has no snapshot number 4\n"), "{}", run.err);
+    let run = revoke("0").ends(0);
+    assert!(
+        run.out.starts_with("HOST is shut out; nothing of it counts any more: 3 snapshots\n"),
+        "{}",
+        run.out
+    );
+    let json = bench.keyed(&["device", "revoke", &device, "--last", "0", "--json"]).ends(0).json();
+    assert_eq!((&json[0]["last"], &json[0]["ignored"]), (&0.into(), &3.into()));
+}
+
+#[test]
+fn requests_are_listed_without_a_code_and_a_machine_without_snapshots_needs_no_memory() {
+    let bench = Bench::with_vault();
+    let home = bench.path("other");
+    fs::create_dir_all(&home).unwrap();
+    let home = [("HOME", home.to_str().unwrap())];
+    let fingerprint = fingerprint(&bench);
+    let asked = bench
+        .run_with(&["device", "request", "--json", "--fingerprint", &fingerprint], &home, b"")
+        .ends(0)
+        .json();
+    let run = bench.keyed(&["device", "approve"]).ends(0);
+    assert_eq!(run.out, "ID  asks to be taken in\n");
+    let listed = bench.keyed(&["device", "approve", "--json"]).ends(0).json();
+    assert_eq!((listed.len(), &listed[0]["code"]), (1, &asked[0]["code"]));
+    assert_eq!(listed[0]["is_device"], false);
+    bench.keyed(&["device", "approve", asked[0]["code"].as_str().unwrap(), "--name", "laptop"]).ends(0);
+    bench
+        .keyed(&["device", "reseed", "laptop"])
+        .ends(0)
+        .says("laptop has no snapshot in the vault: there is nothing to give it, and nothing was changed\n");
+}
+
+#[test]
+fn what_slots_are_like_is_told_to_programs_and_whose_owner_goes_to_all() {
+    let bench = Bench::with_vault();
+    bench
+        .keyed(&["slot", "add", "board", "--role", "owner", "--cards", "2/3", "--cards-out", "cards"])
+        .ends(0);
+    bench.write_secret("words", b"correct horse battery staple\n");
+    bench.keyed(&["slot", "add", "anna", "--new-password-file", "words"]).ends(0);
+    let slots = bench.keyed(&["slot", "list", "--json"]).ends(0).json();
+    assert_eq!((&slots[2]["threshold"], &slots[2]["count"]), (&2.into(), &3.into()));
+    assert!(slots[3]["kdf"]["memory_kib"].as_u64().unwrap() >= 1 << 16, "{}", slots[3]);
+    let run = bench.keyed(&["slot", "remove", "board"]).ends(0);
+    assert!(
+        run.out.ends_with(
+            "The vault's signing key changed with it: machines that know the vault follow; give people who check receipts a \
+             new one\n"
+        ),
+        "{}",
+        run.out
+    );
+    let run = bench.keyed(&["slot", "delete", "anna"]).ends(2);
+    assert!(run.err.ends_with("  hint: `strongroom slot remove NAME` takes a way in away\n"), "{}", run.err);
+    let run = bench.keyed(&["device", "remove", "x"]).ends(2);
+    assert!(
+        run.err.ends_with("  hint: `strongroom device revoke NAME` shuts a machine out\n"),
+        "{}",
+        run.err
+    );
+
+    let key = strongroom::crypto::kem::KemSecretKey::from_seed(
+        strongroom::crypto::secret::Secret::<32>::generate(),
+    );
+    let recipient = strongroom::crypto::recipient::encode_recipient(&key.public());
+    bench.keyed(&["slot", "add", "ben", "--recipient", &recipient]).ends(0);
+    bench.write_secret("id", strongroom::crypto::recipient::encode_identity(&key).as_bytes());
+    let environment = [("STRONGROOM_IDENTITY", "id")];
+    bench
+        .run_with(&["slot", "test"], &environment, b"")
+        .ends(0)
+        .says("this recipient's key opens slot ID as reader\n");
+}
+
+#[test]
+fn a_fingerprint_with_a_slip_or_of_another_vault_is_told_as_people_read_it() {
+    let bench = Bench::with_vault();
+    let own = fingerprint(&bench);
+    let (rest, last) = own.split_at(51);
+    let slip = format!("{rest}{}", if last == "b" { "c" } else { "b" });
+    let run = bench.run(&["status", "--fingerprint", &slip]).ends(2);
+    assert!(run.err.contains("no fingerprint ends in that character"), "{}", run.err);
+    let other = format!("{}{}", if own.starts_with('a') { "b" } else { "a" }, &own[1..]);
+    let run = bench.run(&["status", "--fingerprint", &other]).ends(21);
+    assert!(
+        run.err.starts_with("error: this is another vault: its fingerprint is FINGERPRINT ("),
+        "{}",
+        run.err
+    );
 }
