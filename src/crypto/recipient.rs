@@ -131,7 +131,7 @@ pub fn is_secret(text: &str) -> bool {
     let beginnings = ["AGE-SECRET-KEY", "AGE-PLUGIN-", "-----BEGIN", "strongroom-key-"];
     let text = text.trim();
     let begins = |with: &&str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
-    beginnings.iter().any(|beginning| begins(&beginning))
+    beginnings.iter().any(begins)
 }
 
 /// A secret key as age spells it, in capitals.

@@ -24,6 +24,8 @@ const WORDS: &str = include_str!("words.txt");
 const WORD_LETTERS: usize = 4;
 /// 128 bits and 4 to check them.
 const FINGERPRINT_WORDS: usize = 12;
+/// A fingerprint in base32; its last character holds one bit of it.
+const FINGERPRINT_CHARACTERS: usize = 52;
 const KEY_FILE_KIND: &str = "strongroom-key-";
 const KEY_FILE_PREFIX: &str = "strongroom-key-1:";
 const KEY_FILE_CHECK: &[u8] = b"strongroom/key-file/1\0";
@@ -260,7 +262,7 @@ pub fn decode_fingerprint(text: &str) -> Result<Fingerprint, Error> {
     }
     let bytes =
         BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|error| match error.kind {
-            DecodeKind::Trailing => Error::FingerprintEnd,
+            DecodeKind::Trailing if text.len() == FINGERPRINT_CHARACTERS => Error::FingerprintEnd,
             _ => Error::NotFingerprint,
         })?;
     Ok(Fingerprint(bytes.try_into().map_err(|_| Error::NotFingerprint)?))
@@ -454,6 +456,7 @@ mod tests {
         for refused in ["", "3c", &text[1..], &format!("{text}a"), &fingerprint_words(&fingerprint)] {
             assert_eq!(decode_fingerprint(refused), Err(Error::NotFingerprint), "{refused:?}");
         }
+        assert_eq!(decode_fingerprint(&format!("{}b", &text[..51])), Err(Error::FingerprintEnd));
     }
 
     #[test]
