@@ -133,7 +133,14 @@ pub struct SecretArgs {
     pub card_file: Vec<PathBuf>,
 
     /// File with your own key, as `age-keygen -pq` makes it, encrypted by `age -p` or not; given for each file
-    #[arg(short, long, value_name = "FILE", global = true)]
+    #[arg(
+        short,
+        long,
+        env = "STRONGROOM_IDENTITY",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub identity: Vec<PathBuf>,
 
     /// Try passphrase slots that ask for more memory or time than strongroom's own
@@ -148,6 +155,10 @@ pub struct SecretArgs {
     #[arg(skip)]
     pub is_recovery_code_file_of_environment: bool,
 
+    /// The same of the file with the person's own key.
+    #[arg(skip)]
+    pub is_identity_of_environment: bool,
+
     /// Whether what the environment names counts for nothing.
     #[arg(skip)]
     ignores_environment: bool,
@@ -160,6 +171,9 @@ impl SecretArgs {
         let mut options = Self { ignores_environment: true, ..self.clone() };
         options.key_file.take_if(|_| self.is_key_file_of_environment);
         options.recovery_code_file.take_if(|_| self.is_recovery_code_file_of_environment);
+        if self.is_identity_of_environment {
+            options.identity.clear();
+        }
         options
     }
 

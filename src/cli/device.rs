@@ -24,6 +24,7 @@ use crate::cli::terminal;
 use crate::id::DeviceId;
 use crate::store::state::StateDir;
 use crate::task::browse::Broken;
+use crate::task::error as task;
 use crate::task::reseed;
 use crate::vault::LockedVault;
 use crate::vault::Vault;
@@ -214,12 +215,14 @@ fn approve_in(context: &Context, args: &ApproveArgs, vault: &mut Vault) -> Resul
         Some(text) => text.clone(),
         None => {
             show_requests(context, vault, &waiting)?;
-            if waiting.is_empty() {
+            if waiting.is_empty() || context.output.json {
                 return Ok(Exit::Done);
             }
             if !terminal::is_there() {
-                return Err(Failure::usage("no code was given")
-                    .hint("compare with what the machine shows, and give its code: `device approve CODE --name NAME`"));
+                context.note(
+                    "compare with what the machine shows, and give its code: `device approve CODE --name NAME`",
+                );
+                return Ok(Exit::Done);
             }
             terminal::ask_line("Type the code that the machine shows: ")?
         }
@@ -272,6 +275,7 @@ fn show_requests(context: &Context, vault: &Vault, waiting: &[join::Waiting]) ->
                 "schema": 1,
                 "device": request.device.to_string(),
                 "code": code.to_string(),
+                "is_device": vault.log().devices().contains_key(&request.device),
             }))?,
             // Its code is for comparing with what the machine shows: read off here it would compare nothing.
             Ok((request, _)) => {
@@ -488,6 +492,7 @@ fn revoke_in(context: &Context, args: &RevokeArgs, vault: &mut Vault) -> Result<
     let last = last_that_counts(vault, device, args.last)?;
     vault.revoke_device(device, last, context.now, &wait_for_others)?;
     finish(context, vault);
+    let ignored = vault.locked().history(device).map_or(0, |history| history.ignored());
     let name = if name.is_empty() { device.short() } else { one_line(&name) };
     if context.output.json {
         context.json(&json!({
@@ -495,15 +500,28 @@ fn revoke_in(context: &Context, args: &RevokeArgs, vault: &mut Vault) -> Result<
             "schema": 1,
             "device": device.to_string(),
             "last": last.map_or(0, |head| head.seq),
+            "ignored": ignored,
         }))?;
         return Ok(Exit::Done);
     }
+    let ignored = usize::try_from(ignored).unwrap_or(usize::MAX);
     match last {
+        None if ignored > 0 => {
+            let lost = count(ignored, "snapshot");
+            context.line(&format!("{name} is shut out; nothing of it counts any more: {lost}"))?;
+        }
         None => context.line(&format!("{name} is shut out; none of its snapshots counts"))?,
-        Some(head) => context.line(&format!(
-            "{name} is shut out; its snapshots up to number {} stay and can be restored",
-            head.seq
-        ))?,
+        Some(head) => {
+            let lost = match ignored {
+                0 => String::new(),
+                1 => "; 1 other snapshot of it counts no more".to_owned(),
+                several => format!("; {several} other snapshots of it count no more"),
+            };
+            context.line(&format!(
+                "{name} is shut out; its snapshots up to number {} stay and can be restored{lost}",
+                head.seq
+            ))?;
+        }
     }
     context.line(
         "It held no key that reads. Take away its access to the storage too, so that it can't delete: that is done \
@@ -519,8 +537,12 @@ fn reseed(context: &Context, args: &ReseedArgs) -> Result<Exit, Failure> {
 fn reseed_in(context: &Context, args: &ReseedArgs, vault: &mut Vault) -> Result<Exit, Failure> {
     let (device, name) = find(vault, &args.device)?;
     let bars = context.watched_bars();
-    let done = reseed::reseed(vault, device, context.now, &wait_for_others, &bars)?;
+    let done = match reseed::reseed(vault, device, context.now, &wait_for_others, &bars) {
+        Err(task::Error::Nothing { .. }) => None,
+        done => Some(done?),
+    };
     drop(bars);
+    let Some(done) = done else { return nothing_to_reseed(context, device, &name) };
     finish(context, vault);
     if context.output.json {
         context.json(&json!({
@@ -551,6 +573,28 @@ fn reseed_in(context: &Context, args: &ReseedArgs, vault: &mut Vault) -> Result<
     Ok(Exit::Done)
 }
 
+/// Says of a machine without a snapshot that it needs nothing.
+fn nothing_to_reseed(context: &Context, device: DeviceId, name: &str) -> Result<Exit, Failure> {
+    if context.output.json {
+        context.json(&json!({
+            "message_type": "device_reseeded",
+            "schema": 1,
+            "device": device.to_string(),
+            "jobs": 0,
+            "chunks": 0,
+            "chunks_left_out": 0,
+            "damaged": 0,
+            "last": 0,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let name = if name.is_empty() { device.short() } else { one_line(name) };
+    context.line(&format!(
+        "{name} has no snapshot in the vault: there is nothing to give it, and nothing was changed"
+    ))?;
+    Ok(Exit::Done)
+}
+
 /// The header that a revocation pins: the one asked for, or the newest that counts.
 ///
 /// # Errors
@@ -575,9 +619,15 @@ pub fn last_that_counts(
     };
     // What comes after that place may be anything: it is why the device is shut out.
     let history = vault.locked().history_until(device, seq)?;
-    history.at(seq).map(Some).ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("device {} has no snapshot number {seq}", device.short()))
-            .hint("`strongroom device list` shows the newest one")
+    let ended = vault.log().devices().get(&device).and_then(|known| known.revoked);
+    history.at(seq).map(Some).ok_or_else(|| match ended {
+        Some(end) if seq > end.seq && seq <= end.seq.saturating_add(history.ignored()) => Failure::new(
+            Exit::Failed,
+            format!("snapshot {seq} of device {} counts no more: it was shut out at number {}", device.short(), end.seq),
+        )
+        .hint("a chain that an owner has ended is never made longer; `--last` with a lower number ends it earlier"),
+        _ => Failure::new(Exit::Failed, format!("device {} has no snapshot number {seq}", device.short()))
+            .hint("`strongroom device list` shows the newest one"),
     })
 }
 

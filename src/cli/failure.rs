@@ -14,6 +14,7 @@ use crate::tree::place;
 use crate::tree::tar::Why;
 use crate::tree::walk;
 use crate::vault;
+use crate::vault::slot::Way;
 
 /// How the program ends; the numbers are published and don't change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +115,17 @@ impl Failure {
         self
     }
 
+    /// A failure to open the vault with `way`: the hint for a wrong key is of what was given.
+    #[must_use]
+    pub fn unlock(error: vault::error::Error, way: &Way) -> Self {
+        let is_wrong_key = matches!(error, vault::error::Error::WrongKey);
+        let failure = Self::from(error);
+        match wrong_key_hint(way) {
+            Some(hint) if is_wrong_key => failure.hint(hint),
+            _ => failure,
+        }
+    }
+
     /// The same, where the vault is a sealed file.
     #[must_use]
     pub fn of_sealed_file(mut self) -> Self {
@@ -176,6 +188,29 @@ pub fn one_line(text: &str) -> String {
         safe.push_str(&path::printable(part.as_bytes()));
     }
     safe
+}
+
+/// What to look for if a key opens nothing; none for a passphrase alone.
+fn wrong_key_hint(way: &Way) -> Option<&'static str> {
+    match (&way.passphrase, &way.key_file, &way.recovery_code, &way.cards) {
+        (Some(_), None, None, None) if way.identities.is_empty() => None,
+        (Some(_), Some(_), None, None) => Some(
+            "either is wrong, or they don't belong together: passphrases differ by capitals and spaces, and the key file \
+             is the one that was made with it",
+        ),
+        (_, Some(_), None, None) => {
+            Some("this key file is for something else, or its slot was taken away or got another secret")
+        }
+        (_, _, Some(_), None) => {
+            Some("this code is for something else, or a new one took its place: its page says what it opens")
+        }
+        (_, _, _, Some(_)) => Some(
+            "these cards open nothing here, though they name one of its sets: were all of them typed right?",
+        ),
+        _ => Some(
+            "no slot is sealed to this key: an owner makes one with `slot add NAME --recipient`, given its public key",
+        ),
+    }
 }
 
 /// An error and what lies beneath it, in one line.
@@ -272,9 +307,13 @@ impl From<&vault::error::Error> for Failure {
             Error::NotOwner => (Exit::Refused, "ask an owner, or use an owner's key"),
             Error::NotEnrolled { .. } => (
                 Exit::Refused,
-                "only an enrolled machine adds snapshots; this one can read with `snapshots`, `restore` and `verify`",
+                "only an enrolled machine adds snapshots: `strongroom device request --name NAME` here asks an owner to take \
+                 this one in, and with an owner's key at hand `strongroom device add --name NAME` does it at once",
             ),
-            Error::NotApproved { .. } => (Exit::Refused, "ask an owner to approve it"),
+            Error::NotApproved { .. } => (
+                Exit::Refused,
+                "ask an owner to run `strongroom device approve` with the code that `strongroom device request` shows here",
+            ),
             Error::Revoked { .. } => {
                 (Exit::Refused, "what it added before stays; ask an owner to enrol this machine anew")
             }

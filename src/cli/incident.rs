@@ -630,7 +630,7 @@ impl StolenSlot {
         )];
         if held.unread > 0 {
             lines.push(format!(
-                "{} more could not be looked at: `strongroom verify` says why",
+                "{} could not be looked at to the end: `strongroom verify` says why",
                 plural(held.unread, "machine", "machines")
             ));
         }

@@ -193,6 +193,7 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     };
     cli.secrets.is_key_file_of_environment = !is_given("key_file");
     cli.secrets.is_recovery_code_file_of_environment = !is_given("recovery_code_file");
+    cli.secrets.is_identity_of_environment = !is_given("identity");
     Ok(cli)
 }
 
@@ -268,17 +269,25 @@ fn parse_failure(error: &clap::Error, is_json: bool) -> Result<Exit, Failure> {
         }
         _ => None,
     };
-    let hint = word.and_then(meant);
+    let usage = text.to_string();
+    let hint = word.and_then(|word| match word {
+        "delete" | "rm" | "revoke" | "del" if usage.contains("strongroom slot ") => {
+            Some("`strongroom slot remove NAME` takes a way in away")
+        }
+        "delete" | "rm" | "remove" | "del" if usage.contains("strongroom device ") => {
+            Some("`strongroom device revoke NAME` shuts a machine out")
+        }
+        word => meant(word),
+    });
     if is_json {
-        let message = text.to_string();
-        let message = message.lines().next().unwrap_or_default();
+        let message = usage.lines().next().unwrap_or_default();
         let failure = Failure::usage(message.strip_prefix("error: ").unwrap_or(message));
         return Err(match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
         });
     }
-    say(&text.to_string());
+    say(&usage);
     if let Some(hint) = hint {
         say(&format!("  hint: {hint}\n"));
     }

@@ -124,6 +124,14 @@ impl NewWayArgs {
         self.by_person(context, by_passphrase)
     }
 
+    /// Refuses a secret key where a public one belongs, before anything of it is written down.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`], without a character of it.
+    pub fn refuse_secret(&self) -> Result<(), Failure> {
+        self.recipient.as_deref().map_or(Ok(()), refuse_secret)
+    }
+
     /// What is asked for, as the log of who did what tells it; empty for a passphrase of a person.
     #[must_use]
     pub fn words(&self) -> String {
@@ -377,6 +385,19 @@ impl Locked {
     pub fn draft(&self) -> DraftSlot {
         DraftSlot { role: self.role, keys: self.keys.duplicate(), lock: self.lock.clone() }
     }
+}
+
+/// Refuses what is somebody's secret key and was given for the public one.
+///
+/// # Errors
+/// [`Exit::Usage`], without a character of it.
+pub fn refuse_secret(text: &str) -> Result<(), Failure> {
+    if !recipient::is_secret(text) {
+        return Ok(());
+    }
+    Err(Failure::usage(recipient::Error::Secret.to_string()).hint(
+        "whoever could see the command has it now: make another one with `age-keygen -pq`, which prints its public key",
+    ))
 }
 
 /// As much of a recipient, which has 1,959 characters, as tells it from others.

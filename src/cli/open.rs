@@ -39,8 +39,10 @@ use crate::vault::acts::ActHead;
 use crate::vault::acts::Deed;
 use crate::vault::authority::Log;
 use crate::vault::authority::Vouched;
+use crate::vault::device::DeviceKeys;
 use crate::vault::device::DeviceVault;
 use crate::vault::error::Error;
+use crate::vault::join::Request;
 use crate::vault::machine::Machine;
 use crate::vault::pins::Pins;
 use crate::vault::receipt::Receipt;
@@ -331,7 +333,7 @@ impl Context {
     pub fn unlock_by(&self, locked: LockedVault, is_known: bool, way: &Way) -> Result<Vault, Failure> {
         let spinner = way.passphrase.is_some().then(|| self.bars().spinner("trying the passphrase"));
         let is_file = locked.store().is_sealed_file();
-        let vault = locked.unlock(way).map_err(|error| of_kind(is_file, error.into()))?;
+        let vault = locked.unlock(way).map_err(|error| of_kind(is_file, Failure::unlock(error, way)))?;
         drop(spinner);
         self.admit(vault, is_known)
     }
@@ -367,7 +369,7 @@ impl Context {
         });
         match ended {
             Some(failure) => Err(failure),
-            None => Ok(opened?),
+            None => opened.map_err(|error| Failure::unlock(error, way)),
         }
     }
 
@@ -520,7 +522,20 @@ impl Context {
         let place = store.place();
         let seen = self.vouched(&*store, &machine, Some(&fingerprint))?;
         let state = machine.vault_state(&fingerprint);
-        let vault = DeviceVault::load_from(store, &fingerprint, &state, seen)?;
+        let vault = DeviceVault::load_from(store, &fingerprint, &state, seen).map_err(|error| {
+            let is_waiting = matches!(error, Error::NotApproved { .. });
+            let failure = Failure::from(error);
+            match DeviceKeys::load(&fingerprint, &state) {
+                Ok(Some(keys)) if is_waiting => {
+                    let code = Request::new(fingerprint.vault_id(), &keys).code(&keys);
+                    failure.hint(format!(
+                        "an owner takes it in, wherever the vault can be reached, by `strongroom device approve {code} --name \
+                         NAME`; `strongroom device request` here asks once more"
+                    ))
+                }
+                _ => failure,
+            }
+        })?;
         machine.remember(&place, &fingerprint)?;
         Ok(vault)
     }

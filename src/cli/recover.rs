@@ -84,6 +84,7 @@ pub fn run(context: &Context, args: &RecoverArgs) -> Result<Exit, Failure> {
     if let Some(label) = &args.label {
         check_label(label)?;
     }
+    args.new.refuse_secret()?;
     let mut vault = open(context)?;
     let found = devices(context, &vault);
     show(context, &vault, &found)?;

@@ -202,12 +202,13 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
             Ok(Exit::RotationIncomplete)
         }
         Ended::Hindered(problems) => {
-            for problem in &problems {
+            let first = problems.first().map(Failure::from);
+            let history = first.clone().filter(|first| first.exit == Exit::History);
+            for problem in problems.iter().skip(usize::from(history.is_some())) {
                 context.warn(&problem.to_string());
             }
-            let first = problems.into_iter().next().map(Failure::from);
-            if let Some(history) = first.as_ref().filter(|first| first.exit == Exit::History) {
-                return Err(history.clone());
+            if let Some(history) = history {
+                return Err(history);
             }
             let failure = Failure::new(
                 first.map_or(Exit::Failed, |first| first.exit),

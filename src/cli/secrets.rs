@@ -392,7 +392,9 @@ pub fn read_each_card(files: &[PathBuf]) -> Result<Vec<Card>, Failure> {
             Ok::<_, Failure>(())
         })?;
         if cards.len() == before {
-            return Err(Failure::usage(format!("{} holds no card", shown(path))));
+            return Err(Failure::usage(format!("{} holds no card", shown(path))).hint(
+                "a card is one line that begins with STRONGROOM-CARD-1: and goes on with 72 characters",
+            ));
         }
     }
     Ok(cards)
@@ -445,9 +447,28 @@ pub fn read_identities(files: &[PathBuf]) -> Result<Vec<KemSecretKey>, Failure> 
             bytes = decrypt_identity_file(&bytes, &shown(path))?;
         }
         let found = bytes.expose(recipient::decode_identity_file);
-        identities.extend(found.map_err(|error| Failure::usage(format!("{}: {error}", shown(path))))?);
+        let is_key_file = bytes.expose(|bytes| text::decode_key_file(bytes).is_ok());
+        identities.extend(found.map_err(|error| no_identity(&shown(path), error, is_key_file))?);
     }
     Ok(identities)
+}
+
+/// Says of a file that gives no identities why, and what it may be.
+fn no_identity(shown: &str, error: recipient::FileError, is_key_file: bool) -> Failure {
+    if is_key_file {
+        return Failure::usage(format!("{shown} is a key file that strongroom made, and no identity of age"))
+            .hint("give it with `--key-file`");
+    }
+    let recipient::FileError::Line(_, why) = error else {
+        return Failure::usage(format!("{shown}: {error}"));
+    };
+    let failure = Failure::usage(format!("{shown}: {error}: {why}"));
+    match why {
+        recipient::Error::OtherIdentity => failure.hint(
+            "slots are sealed to keys that `age-keygen -pq` makes: give that key; this one opens nothing here",
+        ),
+        _ => failure.hint("an identity file is what `age-keygen -pq` writes"),
+    }
 }
 
 /// Asks for the passphrase of an identity file, and decrypts it. The options for the vault's passphrase

@@ -64,7 +64,7 @@ impl Context {
             Some(way) => way,
             None => self.way(locked)?,
         };
-        let mut vault = fork.unlock(winner, &way)?;
+        let mut vault = fork.unlock(winner, &way).map_err(|error| Failure::unlock(error, &way))?;
         vault.admin()?;
         self.confirm_recipient(&vault, is_known)?;
         fork.settle(winner, &mut vault, self.now, &wait_for_others)?;
@@ -104,7 +104,8 @@ impl Context {
         }
         let is_known = self.machine()?.check(branch.locked())?.is_some();
         let way = self.way(branch.locked())?;
-        let vault = Branch::load(store, expected, keep)?.into_locked().unlock(&way)?;
+        let vault = Branch::load(store, expected, keep)?.into_locked().unlock(&way);
+        let vault = vault.map_err(|error| Failure::unlock(error, &way))?;
         vault.admin()?;
         self.confirm_recipient(&vault, is_known)?;
         branch.remove_others()?;

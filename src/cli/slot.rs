@@ -16,6 +16,7 @@ use crate::cli::open::clock;
 use crate::cli::open::wait_for_others;
 use crate::cli::sealed;
 use crate::cli::terminal;
+use crate::crypto::kdf::Argon2Settings;
 use crate::id::SlotId;
 use crate::task::seal;
 use crate::vault::Vault;
@@ -105,7 +106,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     for slot in &vault.slots().slots {
         let label = vault.slot_label(slot.id);
         if context.output.json {
-            context.json(&json!({
+            let mut message = json!({
                 "message_type": "slot",
                 "schema": 1,
                 "id": slot.id.to_string(),
@@ -113,7 +114,11 @@ fn list(context: &Context) -> Result<Exit, Failure> {
                 "kind": slot.lock.word(),
                 "role": slot.role.word(),
                 "opened": slot.id == own,
-            }))?;
+            });
+            if let Some(fields) = message.as_object_mut() {
+                put_settings(fields, &slot.lock);
+            }
+            context.json(&message)?;
             continue;
         }
         let label = label.map_or_else(|| "(named to owners only)".to_owned(), one_line);
@@ -129,6 +134,24 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The same for programs.
+fn put_settings(fields: &mut serde_json::Map<String, serde_json::Value>, lock: &Lock) {
+    match lock {
+        Lock::Passphrase(stretch, _) | Lock::Joint(stretch, _) => {
+            let Argon2Settings { memory_kib, passes, lanes } = stretch.settings;
+            let kdf =
+                json!({ "name": "Argon2id", "memory_kib": memory_kib, "passes": passes, "lanes": lanes });
+            fields.insert("kdf".to_owned(), kdf);
+        }
+        Lock::Cards { set, threshold, count, .. } => {
+            fields.insert("threshold".to_owned(), json!(threshold));
+            fields.insert("count".to_owned(), json!(count));
+            fields.insert("set".to_owned(), json!(data_encoding::HEXLOWER.encode(set)));
+        }
+        Lock::KeyFile(_) | Lock::RecoveryCode(_) | Lock::Recipient => {}
+    }
+}
+
 /// What else a person would want to know of a lock.
 fn about(lock: &Lock) -> String {
     match lock {
@@ -136,7 +159,9 @@ fn about(lock: &Lock) -> String {
             let settings = &stretch.settings;
             format!(" (Argon2id, {} MiB, {} passes)", settings.memory_kib / 1024, settings.passes)
         }
-        Lock::Cards { threshold, count, .. } => format!(" (any {threshold} of {count})"),
+        Lock::Cards { set, threshold, count, .. } => {
+            format!(" (any {threshold} of {count}, set {})", data_encoding::HEXLOWER.encode(set))
+        }
         Lock::Recipient => " (rests on X-Wing alone)".to_owned(),
         Lock::KeyFile(_) | Lock::RecoveryCode(_) => String::new(),
     }
@@ -144,6 +169,7 @@ fn about(lock: &Lock) -> String {
 
 fn add(context: &Context, args: &AddArgs) -> Result<Exit, Failure> {
     check_label(&args.label)?;
+    args.new.refuse_secret()?;
     let as_owner = if matches!(args.role, RoleArg::Owner) { " --role owner" } else { "" };
     let about = format!("{}{as_owner}{}", args.label, args.new.words());
     context.as_owner("slot add", &about, |vault| add_to(context, args, vault))
@@ -192,7 +218,7 @@ fn remove_from(context: &Context, args: &RemoveArgs, vault: &mut Vault) -> Resul
     let is_sealed_anew = renew_file_keys(context, vault)?;
     vault.change_keys(context.now, &wait_for_others, &|draft| draft.remove_slot(id))?;
     conclude(context, vault)?;
-    let old = Old { kind, is_sealed_anew };
+    let old = Old { kind, is_sealed_anew, was_owner: role == Role::Owner };
     told(context, "slot_removed", &label, role, kind, &[], Some(&old))?;
     if role == Role::Owner {
         warn_if_only_codes_are_left(context, vault);
@@ -218,6 +244,7 @@ fn remove_from(context: &Context, args: &RemoveArgs, vault: &mut Vault) -> Resul
             "strongroom rotate --reencrypt"
         ))?;
     }
+    old.tell_of_signing_key(context)?;
     Ok(Exit::Done)
 }
 
@@ -234,6 +261,7 @@ fn warn_if_only_codes_are_left(context: &Context, vault: &Vault) {
 }
 
 fn passwd(context: &Context, args: &PasswdArgs) -> Result<Exit, Failure> {
+    args.new.refuse_secret()?;
     let about = format!("{}{}", args.label.as_deref().unwrap_or_default(), args.new.words());
     context.as_owner("slot passwd", about.trim_start(), |vault| replace_in(context, args, vault))
 }
@@ -261,7 +289,7 @@ fn replace_in(context: &Context, args: &PasswdArgs, vault: &mut Vault) -> Result
         .change_keys(context.now, &wait_for_others, &|draft| draft.replace_slot(id, slot.draft()))
         .map_err(unused)?;
     conclude(context, vault)?;
-    let old = Old { kind: old_kind, is_sealed_anew };
+    let old = Old { kind: old_kind, is_sealed_anew, was_owner: role == Role::Owner };
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep, Some(&old))?;
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
@@ -280,6 +308,7 @@ fn replace_in(context: &Context, args: &PasswdArgs, vault: &mut Vault) -> Result
             if old_kind == Lock::CARDS { "they" } else { "it" },
         ))?;
     }
+    old.tell_of_signing_key(context)?;
     Ok(Exit::Done)
 }
 
@@ -373,9 +402,22 @@ struct Old {
     kind: &'static str,
     /// All that it opened was sealed anew: it is a sealed file.
     is_sealed_anew: bool,
+    /// It led to the key that signs for the vault, which was drawn anew.
+    was_owner: bool,
 }
 
 impl Old {
+    /// Says what an owner's change means for those who know the vault.
+    fn tell_of_signing_key(&self, context: &Context) -> Result<(), Failure> {
+        if !self.was_owner || self.is_sealed_anew || context.output.json {
+            return Ok(());
+        }
+        context.line(
+            "The vault's signing key changed with it: machines that know the vault follow; give people who check receipts \
+             a new one",
+        )
+    }
+
     /// What it still opens, for programs.
     fn still_opens(&self) -> serde_json::Value {
         let copies = if self.is_sealed_anew { "file_copies" } else { "vault_copies" };
@@ -408,6 +450,7 @@ fn told(
             fields.insert("old_kind".to_owned(), json!(old.kind));
             fields.insert("old_still_opens".to_owned(), old.still_opens());
             fields.insert("ended_by".to_owned(), json!(next));
+            fields.insert("signing_key_changed".to_owned(), json!(old.was_owner));
         }
         return context.json(&message);
     }

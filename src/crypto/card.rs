@@ -178,11 +178,14 @@ impl Card {
         text
     }
 
-    /// Whether a line of a page is, or was meant to be, a card.
+    /// Whether a line of a page is, or was meant to be, a card: it begins as one, with other things than hyphens
+    /// in between too, or is one without its prefix.
     #[must_use]
     pub fn is_like(line: &str) -> bool {
         let beginning = PREFIX.trim_end_matches(|character: char| !character.is_ascii_alphabetic());
         line.trim().get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+            || line.split_once(':').is_some_and(|(kind, _)| check_kind(kind) != Err(Error::NotCard))
+            || (line.len() >= DIGITS && Self::decode(line.trim()).is_ok())
     }
 
     /// Reads what [`encode`](Self::encode) wrote, as people type it: in any case, O for 0, I and L for 1,

@@ -30,6 +30,8 @@ pub enum Error {
     NotRecipient,
     /// It is a recipient of another kind: of age, of one of its plugins, or of SSH.
     OtherRecipient,
+    /// It is an identity: a secret that was given for its public key.
+    Secret,
     /// It begins as a hybrid recipient, and a character of it is wrong or missing.
     RecipientCheck,
     /// It is spelled as a hybrid recipient, and ML-KEM makes no such key.
@@ -50,6 +52,9 @@ impl fmt::Display for Error {
                 f,
                 "it is a recipient of another kind: age's hybrid ones are taken, which begin with {RECIPIENT}1"
             ),
+            Self::Secret => {
+                write!(f, "this is a secret key: give its public one, which begins with {RECIPIENT}1")
+            }
             Self::RecipientCheck => {
                 write!(f, "a character of the recipient is wrong or missing: its check differs")
             }
@@ -109,12 +114,24 @@ pub fn encode_recipient(key: &KemPublicKey) -> String {
 /// # Errors
 /// Those of [`Error`] that speak of recipients.
 pub fn decode_recipient(text: &str) -> Result<KemPublicKey, Error> {
+    if is_secret(text) {
+        return Err(Error::Secret);
+    }
     if !is_spelled(RECIPIENT, text) {
         let is_other = OTHER_RECIPIENTS.iter().any(|kind| text.starts_with(kind));
         return Err(if is_other { Error::OtherRecipient } else { Error::NotRecipient });
     }
     let bytes = bech32::decode(RECIPIENT, text).ok_or(Error::RecipientCheck)?;
     KemPublicKey::from_bytes(&bytes).ok_or(Error::RecipientKey)
+}
+
+/// Whether `text` is, or was meant to be, somebody's secret key: nothing of it may be shown.
+#[must_use]
+pub fn is_secret(text: &str) -> bool {
+    let beginnings = ["AGE-SECRET-KEY", "AGE-PLUGIN-", "-----BEGIN", "strongroom-key-"];
+    let text = text.trim();
+    let begins = |with: &&str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    beginnings.iter().any(begins)
 }
 
 /// A secret key as age spells it, in capitals.
@@ -208,6 +225,8 @@ mod tests {
             ("age1tagpq1qqqq", Error::OtherRecipient),
             ("age1yubikey1qqqq", Error::OtherRecipient),
             ("ssh-ed25519 AAAA", Error::OtherRecipient),
+            (cases[0].text("identity"), Error::Secret),
+            (&cases[0].text("identity").to_lowercase(), Error::Secret),
             ("age1pq1", Error::RecipientCheck),
             (&text[..text.len() - 1], Error::RecipientCheck),
             (&format!("{}{}", &text[..1_000], text[1_000..].replacen('q', "p", 1)), Error::RecipientCheck),

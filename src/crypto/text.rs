@@ -5,6 +5,7 @@
 use std::fmt;
 
 use data_encoding::BASE32_NOPAD;
+use data_encoding::DecodeKind;
 use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -23,6 +24,8 @@ const WORDS: &str = include_str!("words.txt");
 const WORD_LETTERS: usize = 4;
 /// 128 bits and 4 to check them.
 pub const FINGERPRINT_WORDS: usize = 12;
+/// A fingerprint in base32; its last character holds one bit of it.
+const FINGERPRINT_CHARACTERS: usize = 52;
 const KEY_FILE_KIND: &str = "strongroom-key-";
 const KEY_FILE_PREFIX: &str = "strongroom-key-1:";
 const KEY_FILE_CHECK: &[u8] = b"strongroom/key-file/1\0";
@@ -50,6 +53,8 @@ pub enum Error {
     NoCode,
     /// It is no fingerprint: neither base32 nor hex.
     NotFingerprint,
+    /// It has the length of a fingerprint and ends in a character that none ends in.
+    FingerprintEnd,
     /// A fingerprint has 12 words; this has so many.
     WordCount(usize),
     /// This word, counted from 1, is not one of the 2,048.
@@ -74,6 +79,9 @@ impl fmt::Display for Error {
             Self::NoCode => write!(f, "there is no recovery code in it"),
             Self::NotFingerprint => {
                 write!(f, "a fingerprint is 52 characters of base32 or 64 hex digits")
+            }
+            Self::FingerprintEnd => {
+                write!(f, "it has the length of a fingerprint, and no fingerprint ends in that character")
             }
             Self::WordCount(count) => {
                 write!(f, "a fingerprint has {FINGERPRINT_WORDS} words, and this has {count}")
@@ -246,14 +254,17 @@ fn words_check(half: &[u8; 16]) -> u128 {
 /// Reads a whole fingerprint: base32 or hex.
 ///
 /// # Errors
-/// [`Error::NotFingerprint`]. The 12 words are for comparing: they hold only half of it.
+/// [`Error::NotFingerprint`]; [`Error::FingerprintEnd`]. The 12 words are for comparing: they hold only half of it.
 pub fn decode_fingerprint(text: &str) -> Result<Fingerprint, Error> {
     let text: String = text.chars().filter(|character| !character.is_whitespace()).collect();
     if let Some(fingerprint) = Fingerprint::from_hex(&text.to_ascii_lowercase()) {
         return Ok(fingerprint);
     }
     let bytes =
-        BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| Error::NotFingerprint)?;
+        BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|error| match error.kind {
+            DecodeKind::Trailing if text.len() == FINGERPRINT_CHARACTERS => Error::FingerprintEnd,
+            _ => Error::NotFingerprint,
+        })?;
     Ok(Fingerprint(bytes.try_into().map_err(|_| Error::NotFingerprint)?))
 }
 
@@ -445,6 +456,7 @@ mod tests {
         for refused in ["", "3c", &text[1..], &format!("{text}a"), &fingerprint_words(&fingerprint)] {
             assert_eq!(decode_fingerprint(refused), Err(Error::NotFingerprint), "{refused:?}");
         }
+        assert_eq!(decode_fingerprint(&format!("{}b", &text[..51])), Err(Error::FingerprintEnd));
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub struct Held {
     pub snapshots: u64,
     /// Stored objects.
     pub amount: Amount,
-    /// Machines whose chains can't be read, which the other numbers leave out.
+    /// Machines whose chains can't be read to their end; the other numbers leave out what is beyond.
     pub unread: u64,
 }
 
@@ -472,10 +472,11 @@ impl Held {
     fn of(vault: &Vault) -> Self {
         let mut held = Self::default();
         for device in vault.log().devices().keys() {
-            let Ok(history) = vault.locked().history(*device) else {
+            let Ok(Whole { history, hindrance, .. }) = vault.locked().whole_history(*device) else {
                 held.unread += 1;
                 continue;
             };
+            held.unread += u64::from(hindrance.is_some());
             let is_kept = |seq: u64| !vault.log().is_forgotten(*device, seq);
             let kept = history.snapshots().iter().filter(|snapshot| is_kept(snapshot.header.seq)).count();
             held.devices += u64::from(kept > 0);

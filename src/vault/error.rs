@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 
+use crate::crypto::text;
 use crate::id::DeviceId;
 use crate::id::Fingerprint;
 use crate::id::ObjectName;
@@ -226,7 +227,12 @@ impl fmt::Display for Error {
             }
             Self::Newer { name } => write!(f, "object {name} was made by a newer strongroom"),
             Self::OtherVault { expected, found } => {
-                write!(f, "this is another vault: its fingerprint is {found}, not {expected}")
+                let known = |of| (text::fingerprint_base32(of), text::fingerprint_words(of));
+                let ((found, words), (expected, other_words)) = (known(found), known(expected));
+                write!(
+                    f,
+                    "this is another vault: its fingerprint is {found} ({words}), not {expected} ({other_words})"
+                )
             }
             Self::RolledBack { what } => write!(f, "the vault was rolled back: {what}"),
             Self::Forked { what } => write!(f, "the vault's history was forked: {what}"),

@@ -353,8 +353,8 @@ fn fetch_snapshot(
 /// the names alone must be there.
 ///
 /// # Errors
-/// [`Error::ForkedChain`] if two stand at the newest place; [`Error::HistoryMissing`] if none stands at one
-/// before it; as [`fetch_header`].
+/// [`Error::ForkedChain`] if two stand at one place; [`Error::HistoryMissing`] if none stands at one
+/// before the newest; as [`fetch_header`].
 pub fn newest_header(
     store: &dyn Store,
     log: &Log,
@@ -362,9 +362,35 @@ pub fn newest_header(
     known: &Device,
 ) -> Result<Option<Head>, Error> {
     let names = fetch::list_both(store, &format!("s/{device}/"))?;
+    // First, so that the place at which a fork begins is told, and not where it has come to.
+    check_single(store, log, device, known, &names)?;
     let newest = newest_among(store, log, device, known, &names)?;
     check_whole(&names, device, newest.map_or(0, |head| head.seq))?;
     Ok(newest)
+}
+
+/// Checks that no two headers that the device signed stand at one place: what follows a fork counts for nothing,
+/// so a device must not go on after one. Only where two names stand is anything read.
+fn check_single(
+    store: &dyn Store,
+    log: &Log,
+    device: DeviceId,
+    known: &Device,
+    names: &[ObjectName],
+) -> Result<(), Error> {
+    let mut places: BTreeMap<u64, Vec<&ObjectName>> = BTreeMap::new();
+    for name in names {
+        if let Some(seq) = seq_of(name) {
+            places.entry(seq).or_default().push(name);
+        }
+    }
+    for (seq, here) in places.into_iter().filter(|(_, here)| here.len() > 1) {
+        let signed = here.iter().filter(|name| fetch_snapshot(store, log, known, name).is_ok());
+        if signed.count() > 1 {
+            return Err(Error::ForkedChain { device, seq });
+        }
+    }
+    Ok(())
 }
 
 /// The newest headers of all devices but the revoked ones, none older than `pinned`.
@@ -640,14 +666,23 @@ mod tests {
             writer.put(&owner, |_| {});
         }
         let other: Vec<Head> = (0..3).map(|_| clone.put(&owner, |header| header.time = 99)).collect();
+        let log = owner.log();
+        let device = writer.device;
+        let newest = |log: &Log| newest_header(&owner.store, log, device, &log.devices()[&device]);
+        assert!(matches!(newest(&log), Err(Error::ForkedChain { seq: 2, .. })));
+        writer.put(&owner, |_| {});
+        assert!(
+            matches!(newest(&log), Err(Error::ForkedChain { seq: 2, .. })),
+            "one stands at the newest place"
+        );
         assert!(matches!(load(&owner, &writer), Err(Error::ForkedChain { seq: 2, .. })));
 
         owner.append(crate::vault::record::Payload::DeviceRevoke { head: other[1] });
         let history = load(&owner, &writer).unwrap();
         assert_eq!(seqs(&history), [1, 2, 3]);
         assert_eq!(history.head(), Some(other[1]));
-        // Three of the branch that wasn't chosen, one past the head.
-        assert_eq!(history.ignored(), 4);
+        // Four of the branch that wasn't chosen, one past the head.
+        assert_eq!(history.ignored(), 5);
     }
 
     #[test]

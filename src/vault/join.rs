@@ -105,6 +105,12 @@ impl Request {
         out.finish()
     }
 
+    /// The code to compare: the same keys always ask for the same.
+    #[must_use]
+    pub fn code(&self, keys: &DeviceKeys) -> RequestCode {
+        RequestCode::of(&self.sign(keys))
+    }
+
     /// Reads a request and checks that whoever made it holds its signing key.
     ///
     /// # Errors

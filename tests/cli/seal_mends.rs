@@ -375,8 +375,8 @@ fn a_file_is_called_a_file() {
         b"",
     );
     run.ends(12).complains(
-        "error: no slot of this file opens with that key\n  hint: passphrases differ by capitals and spaces, and each \
-         file has its own\n",
+        "error: no slot of this file opens with that key\n  hint: this key file is for something else, or its slot was \
+         taken away or got another secret\n",
     );
     let run = bench.run(&["open", "Customers.strongroom", "-t", "out"]).ends(2);
     assert!(run.err.starts_with("error: this file opens with: key file; none was given\n"), "{}", run.err);

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::cli::failure::Failure;
+use crate::cli::new_way::refuse_secret;
 use crate::cli::seal::SealArgs;
 use crate::cli::trusted;
 use crate::cli::trusted::Kept;
@@ -40,6 +41,7 @@ pub(super) fn recipients(args: &SealArgs) -> Result<Vec<Recipient>, Failure> {
             Some((label, key)) => (Some(label.trim()), key.trim()),
             None => (None, line.trim()),
         };
+        refuse_secret(key)?;
         let key =
             recipient::decode_recipient(key).map_err(|error| Failure::usage(format!("{place}{error}")))?;
         if recipients.iter().any(|other| other.key.as_bytes() == key.as_bytes()) {
