@@ -145,7 +145,8 @@ fn is_refused(role: Option<Role>, command: &str) -> bool {
 }
 
 /// What was done, safe to print.
-fn words(done: &Done) -> String {
+#[must_use]
+pub fn words(done: &Done) -> String {
     let command = printable(done.act.command.as_bytes());
     match &done.act.deed {
         Deed::Given(about) if about.is_empty() => command,
