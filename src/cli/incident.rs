@@ -146,7 +146,7 @@ pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     };
     exposure.done = Some(Done { epoch, resealed });
     let published = publish(context, &vault, args, &exposure);
-    let exit = rotate::tell(context, &vault, sealed?)?;
+    let exit = rotate::tell(context, &vault, sealed?, None)?;
     published.map(|()| exit)
 }
 
@@ -260,7 +260,7 @@ fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Expos
 fn resealed(summary: &Summary) -> Resealed {
     match summary.ended {
         Ended::Complete { .. } if summary.kept == 0 => {
-            Resealed::All { done: summary.done, behind: summary.behind }
+            Resealed::All { done: summary.done, behind: summary.behind.len() }
         }
         _ => Resealed::Part { done: summary.done, left: summary.left, kept: summary.kept },
     }
