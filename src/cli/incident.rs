@@ -18,6 +18,7 @@ use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::html;
+use crate::cli::log;
 use crate::cli::open::Context;
 use crate::cli::open::wait_for_others;
 use crate::cli::render;
@@ -29,6 +30,7 @@ use crate::cli::trusted::shown;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::text;
 use crate::id::SlotId;
+use crate::task::incident::BODIES_READ;
 use crate::task::incident::Done;
 use crate::task::incident::Exposure;
 use crate::task::incident::Halted;
@@ -43,11 +45,14 @@ use crate::task::incident::seconds_a_guess;
 use crate::task::reencrypt::Amount;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Summary;
+use crate::tree::path::printable;
 use crate::vault::Vault;
 use crate::vault::slot::Role;
 
 /// How many snapshots that can't be read are listed.
 const BEYOND_SHOWN: usize = 20;
+/// How many paths that were backed up are listed.
+const PATHS_SHOWN: usize = 20;
 
 /// What is remembered of a slot that was taken away, in the folder of its vault: a file each, named by its id.
 const FORMER_FILE: &str = "incident-";
@@ -102,6 +107,9 @@ pub struct IncidentArgs {
 /// opened; [`Exit::Failed`] if nothing has that name. As `reencrypt` at the end.
 pub fn run(context: &Context, args: &IncidentArgs) -> Result<Exit, Failure> {
     let about = args.device.as_deref().or(args.slot.as_deref()).unwrap_or_default();
+    if args.since.is_some_and(|since| since > context.now) {
+        context.warn("`--since` is later than now by this machine's clock");
+    }
     if args.yes {
         return context.as_owner("incident", &format!("{about} --yes"), |vault| act(context, args, vault));
     }
@@ -143,7 +151,7 @@ fn act(context: &Context, args: &IncidentArgs, vault: &mut Vault) -> Result<Exit
     };
     exposure.done = Some(Done { epoch, resealed });
     let published = publish(context, vault, args, &exposure);
-    let exit = rotate::tell(context, vault, sealed?)?;
+    let exit = rotate::tell(context, vault, sealed?, None)?;
     published.map(|()| exit)
 }
 
@@ -246,6 +254,7 @@ fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Expos
         let failure = Failure::from(error);
         match failure.hint {
             Some(_) => failure,
+            None if args.device.is_some() => failure.hint("the report without `--last` lists its snapshots"),
             None => {
                 failure.hint("open the vault with another owner's way in; `strongroom slot add` makes one")
             }
@@ -255,7 +264,9 @@ fn expose(context: &Context, vault: &Vault, args: &IncidentArgs) -> Result<Expos
 
 fn resealed(summary: &Summary) -> Resealed {
     match summary.ended {
-        Ended::Complete { .. } if summary.kept == 0 => Resealed::All(summary.done),
+        Ended::Complete { .. } if summary.kept == 0 => {
+            Resealed::All { done: summary.done, behind: summary.behind.len() }
+        }
         _ => Resealed::Part { done: summary.done, left: summary.left, kept: summary.kept },
     }
 }
@@ -382,6 +393,8 @@ fn message(
                 "clock_is_off": stolen.is_clock_off,
                 "hindrance": stolen.hindrance.as_deref().map(one_line),
                 "unreadable": stolen.beyond.len(),
+                "past": stolen.past.len(),
+                "paths": stolen.paths.iter().map(|path| render::json_text(path)).collect::<Vec<_>>(),
                 "suspects": suspects,
             });
             (Some(device), None)
@@ -393,12 +406,14 @@ fn message(
                 "role": stolen.was.map(|was| was.role.word()),
                 "kind": stolen.was.map(|was| was.key.word()),
                 "gone": stolen.is_gone,
+                "made": stolen.made.as_ref().map(|made| render::rfc3339(made.time)),
+                "first_used": stolen.first_used.map(render::rfc3339),
                 "seconds_a_guess": stolen.settings().map(|settings| seconds_a_guess(&settings)),
             });
             (None, Some(slot))
         }
     };
-    let complete = exposure.done.as_ref().map(|done| matches!(done.resealed, Resealed::All(_)));
+    let complete = exposure.done.as_ref().map(|done| matches!(done.resealed, Resealed::All { .. }));
     let sections: Vec<_> = sections
         .iter()
         .map(|section| json!({ "name": section.name, "title": section.title, "lines": section.lines }))
@@ -468,7 +483,26 @@ impl StolenDevice {
         vec![
             format!("{} ({}), a machine that was taken in on {taken_in}", self.named(), self.device.short()),
             format!("It held a key that adds snapshots and reads nothing. {number} of it counted{newest}"),
+            self.backed_up(),
         ]
+    }
+
+    /// What lay on it, as far as it was backed up.
+    fn backed_up(&self) -> String {
+        let paths: Vec<String> = self.paths.iter().map(|path| printable(path)).collect();
+        let more = if self.snapshots > BODIES_READ as u64 {
+            format!(", by its newest {BODIES_READ} snapshots")
+        } else {
+            String::new()
+        };
+        match &paths[..] {
+            [] => "What of it was backed up can't be told: none of its snapshots can be read".to_owned(),
+            paths if paths.len() > PATHS_SHOWN => {
+                let shown = paths[..PATHS_SHOWN].join(", ");
+                format!("Backed up of it was{more}: {shown}, and {} more", paths.len() - PATHS_SHOWN)
+            }
+            paths => format!("Backed up of it was{more}: {}", paths.join(", ")),
+        }
     }
 
     fn could(&self) -> Vec<String> {
@@ -497,12 +531,13 @@ impl StolenDevice {
     fn added(&self, since: Option<u64>) -> Vec<String> {
         let mut lines: Vec<String> = self.suspects.iter().map(Suspect::words).collect();
         lines.extend(self.unreadable());
+        lines.extend(self.past());
         match since {
             None => lines.push(
                 "Not known, as no time of the theft was given: --since lists the machine's snapshots from then on"
                     .to_owned(),
             ),
-            Some(since) if self.suspects.is_empty() && self.beyond.is_empty() => lines.push(format!(
+            Some(since) if self.suspects.is_empty() && self.beyond.is_empty() && self.past.is_empty() => lines.push(format!(
                 "No snapshot of the machine is of {} or later",
                 render::zoned_time(since)
             )),
@@ -521,7 +556,7 @@ impl StolenDevice {
                     .to_owned(),
             );
         }
-        if let Some(first) = self.suspects.first().filter(|first| first.counts) {
+        if let Some(first) = self.suspects.first().filter(|first| first.counts && !self.is_last_given) {
             lines.push(format!(
                 "They stay, as no clock may cost a good snapshot. Look at what they changed, with `strongroom diff`, \
                  before you restore one; to let those from {} on count no more, give `--last {}`, here or to \
@@ -540,6 +575,27 @@ impl StolenDevice {
 }
 
 impl StolenDevice {
+    /// What stands past where it was shut out.
+    fn past(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .past
+            .iter()
+            .take(BEYOND_SHOWN)
+            .map(|(seq, id)| {
+                let id = data_encoding::HEXLOWER.encode(id);
+                format!(
+                    "Snapshot {seq} ({}) stands past where the machine was shut out, put there before or since: it \
+                     counts for nothing",
+                    &id[..8]
+                )
+            })
+            .collect();
+        if self.past.len() > BEYOND_SHOWN {
+            lines.push(format!("And {} more of those", self.past.len() - BEYOND_SHOWN));
+        }
+        lines
+    }
+
     /// What stands where the chain can't be read any more.
     fn unreadable(&self) -> Vec<String> {
         let Some(hindrance) = &self.hindrance else { return Vec::new() };
@@ -612,11 +668,28 @@ impl StolenSlot {
                     self.id.short()
                 ),
             },
-            format!(
-                "The vault doesn't record when a way in was made: this one is at most as old as the vault, of {}",
+            self.since_when(exposure),
+        ]
+    }
+
+    /// Since when it opened the vault, as far as that is known.
+    fn since_when(&self, exposure: &Exposure) -> String {
+        match (&self.made, self.first_used) {
+            (Some(made), _) => format!(
+                "It opened the vault since {}, as the log of who did what has it: {}",
+                render::zoned_time(made.time),
+                log::words(made)
+            ),
+            (None, Some(used)) => format!(
+                "Nothing says when it was made: it was in use on {}, and is at most as old as the vault, of {}",
+                render::zoned_time(used),
                 render::zoned_time(exposure.made)
             ),
-        ]
+            (None, None) => format!(
+                "Nothing says when it was made: it is at most as old as the vault, of {}",
+                render::zoned_time(exposure.made)
+            ),
+        }
     }
 
     fn could(&self, exposure: &Exposure) -> Vec<String> {
@@ -686,25 +759,34 @@ impl StolenSlot {
         }
         let Some(since) = since else {
             return vec![
-                "Not known, as no time of the theft was given: --since lists the machines that were taken in from \
-                 then on"
+                "Not known, as no time of the theft was given: --since lists the machines and ways in that were taken \
+                 in from then on"
                     .to_owned(),
             ];
         };
-        let mut lines: Vec<String> = self
-            .devices_since
-            .iter()
-            .map(|(device, name, added)| {
-                format!(
-                    "Machine {} ({}) was taken in on {}: if it is none of yours, `strongroom device revoke {}`",
-                    one_line(name),
-                    device.short(),
-                    render::zoned_time(*added),
-                    device.short()
-                )
-            })
-            .collect();
-        if lines.is_empty() {
+        let ways = self.ways_since.iter().map(|done| {
+            format!(
+                "Way in, made on {} with {} ({}): {}",
+                render::zoned_time(done.time),
+                done.slot.short(),
+                printable(done.act.host.as_bytes()),
+                log::words(done)
+            )
+        });
+        let machines = self.devices_since.iter().map(|(device, name, added)| {
+            format!(
+                "Machine {} ({}) was taken in on {}: if it is none of yours, `strongroom device revoke {}`",
+                one_line(name),
+                device.short(),
+                render::zoned_time(*added),
+                device.short()
+            )
+        });
+        let mut lines: Vec<String> = ways.chain(machines).collect();
+        if self.ways_since.is_empty() {
+            lines.push(format!("No way in was made since {}", render::zoned_time(since)));
+        }
+        if self.devices_since.is_empty() {
             lines.push(format!("No machine was taken in since {}", render::zoned_time(since)));
         }
         lines.push(
@@ -836,11 +918,15 @@ fn done(exposure: &Exposure) -> Vec<String> {
         lines.push(format!("Epoch {} has begun, with new keys. {why}", done.epoch));
     }
     lines.push(match &done.resealed {
-        Resealed::All(amount) => format!("{} sealed anew; the older keys are gone", objects(amount)),
+        Resealed::All { done, .. } => format!("{} sealed anew; the older keys are gone", objects(done)),
+        Resealed::Part { done, left, kept: 0 } => {
+            format!("{} sealed anew; {} still under older keys", objects(done), objects(left))
+        }
         Resealed::Part { done, left, kept } => format!(
-            "{} sealed anew; {} still under older keys, {kept} replaced and kept by the store",
+            "{} sealed anew; {} still under older keys; {} that stand for nothing any more the store did not remove",
             objects(done),
-            objects(left)
+            objects(left),
+            plural(*kept, "object", "objects")
         ),
         Resealed::Begun => {
             "Sealing anew what was there has begun: this was written before it ended".to_owned()
@@ -855,7 +941,12 @@ fn remains(exposure: &Exposure) -> Vec<String> {
     let mut lines = Vec::new();
     match &exposure.done {
         None => lines.push("Run the same with --yes".to_owned()),
-        Some(Done { resealed: Resealed::All(_), .. }) => {}
+        Some(Done { resealed: Resealed::All { behind: 0, .. }, .. }) => {}
+        Some(Done { resealed: Resealed::All { .. }, .. }) => lines.push(
+            "Run `strongroom reencrypt` again after the next backup of every machine: one that was at work as the keys \
+             changed may still add something under older ones, so nothing is stated and signed yet"
+                .to_owned(),
+        ),
         Some(Done { resealed: Resealed::NoKeys(_), .. }) => lines.push(
             "Run `strongroom rotate --reencrypt`: it makes the new keys and seals what is there under them"
                 .to_owned(),
@@ -909,7 +1000,17 @@ mod tests {
             let (id, label) = (crate::id::SlotId([7; 16]), "anna".to_owned());
             let devices_since = Vec::new();
             let was = Some(Was { role: Role::Reader, key });
-            let slot = StolenSlot { id, label, was, is_gone: false, devices_since, is_last_code: false };
+            let slot = StolenSlot {
+                id,
+                label,
+                was,
+                is_gone: false,
+                made: None,
+                first_used: None,
+                ways_since: Vec::new(),
+                devices_since,
+                is_last_code: false,
+            };
             slot.guessing().join("\n")
         };
         let own = says(KeyKind::Passphrase(Argon2Settings::DEFAULT));

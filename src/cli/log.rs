@@ -183,7 +183,8 @@ fn given(act: &Act) -> Option<String> {
 }
 
 /// What was done, safe to print.
-fn words(done: &Done) -> String {
+#[must_use]
+pub fn words(done: &Done) -> String {
     let command = printable(done.act.command.as_bytes());
     match &done.act.deed {
         Deed::Given(about) if about.is_empty() => command,

@@ -399,7 +399,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Refused`] if there can be no entry of it.
-    fn record_change(&self, vault: &Vault, command: &str, about: &str) -> Result<(), Failure> {
+    pub fn record_change(&self, vault: &Vault, command: &str, about: &str) -> Result<(), Failure> {
         match self.put_act(vault, command, Deed::Given(about.to_owned())) {
             Err(error) if vault.store().writable().is_ok() => {
                 let error = Failure::from(&error).message;

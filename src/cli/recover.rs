@@ -125,7 +125,11 @@ fn open(context: &Context) -> Result<Vault, Failure> {
         None => context.way(&locked)?,
     };
     let vault = context.unlock_by(locked, pins.is_some(), &way)?;
-    context.record(&vault, "recover", Deed::Given(String::new()));
+    // A reader only reads.
+    match vault.admin() {
+        Ok(_) => context.record_change(&vault, "recover", "")?,
+        Err(_) => context.record(&vault, "recover", Deed::Given(String::new())),
+    }
     Ok(vault)
 }
 

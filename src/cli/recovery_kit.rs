@@ -21,6 +21,7 @@ use crate::vault::LockedVault;
 use crate::vault::acts::Deed;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
+use crate::vault::slot::Lock;
 use crate::vault::slot::Role;
 use crate::vault::slot::Way;
 use crate::vault::witness::Whole;
@@ -50,6 +51,8 @@ struct Vault {
     place: String,
     fingerprint: Fingerprint,
     newest: Option<(Receipt, u64)>,
+    /// Whether a recovery code is one of its ways in.
+    has_code: bool,
 }
 
 /// Runs the command.
@@ -63,6 +66,7 @@ pub fn run(context: &Context, args: &RecoveryKitArgs) -> Result<Exit, Failure> {
         place: locked.store().place(),
         fingerprint: locked.log().fingerprint(),
         newest: newest(context, &locked),
+        has_code: locked.slot_table()?.0.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_))),
     };
     let key = key(context, locked, pins.is_some())?;
     secrets::write_new(&args.out, page(context, &vault, &key).as_bytes())?;
@@ -121,22 +125,38 @@ fn newest(context: &Context, locked: &LockedVault) -> Option<(Receipt, u64)> {
 }
 
 fn page(context: &Context, vault: &Vault, key: &Key) -> Zeroizing<String> {
-    let (about, steps) = (vault.about(context), vault.steps(key));
+    let (heading, about, steps) = (heading(key), vault.about(context), vault.steps(key));
     let sheets: Vec<Zeroizing<String>> = match key {
+        Key::Blank if !vault.has_code => vec![Zeroizing::new(NO_CODE.to_owned())],
         Key::Blank => vec![Zeroizing::new(BLANK.to_owned())],
         Key::Code(code, role) => vec![secret("Recovery code", &code_says(*role), code)],
         Key::Cards(cards, role) => cards.iter().map(|card| card_sheet(card, *role)).collect(),
     };
     let mut parts = Vec::new();
     for sheet in &sheets {
-        parts.extend(["<section class=\"sheet\">\n", HEADING, &about, sheet, &steps, "</section>\n"]);
+        parts.extend(["<section class=\"sheet\">\n", &heading, &about, sheet, &steps, "</section>\n"]);
     }
     html::page("strongroom recovery kit", &parts)
 }
 
-const HEADING: &str = "<h1>Recovery kit</h1>\n<p>With this page, the storage that holds the vault, and any \
-    computer, all that was backed up can be brought back, even if every machine is gone. Keep it away from the \
-    machines and from the vault: in a safe, with somebody you trust.</p>\n";
+fn heading(key: &Key) -> String {
+    let with = match key {
+        Key::Cards(cards, _) => {
+            format!("With {} of such pages", cards.first().map_or(2, Card::threshold))
+        }
+        Key::Blank | Key::Code(..) => "With this page".to_owned(),
+    };
+    format!(
+        "<h1>Recovery kit</h1>\n<p>{with}, the storage that holds the vault, and any computer, all that was backed up \
+         can be brought back, even if every machine is gone. Keep it away from the machines and from the vault: in a \
+         safe, with somebody you trust.</p>\n"
+    )
+}
+
+const NO_CODE: &str = "<h2>Recovery code</h2>\n<p>This vault has no recovery code, so this page alone opens nothing. \
+    Make one with <code>strongroom slot add CODE --role owner --new-recovery-code</code> and print this page anew, or \
+    write below with what else the vault opens and where that is kept.</p>\n\
+    <p class=\"secret\">____________________________________________</p>\n";
 
 const BLANK: &str = "<h2>Recovery code</h2>\n<p>Copy the code from your paper to this line, or keep both \
     papers together. Whoever has it can read everything in the vault.</p>\n\
@@ -275,6 +295,13 @@ fn tell(context: &Context, args: &RecoveryKitArgs, vault: &Vault, key: &Key) -> 
         return Ok(Exit::Done);
     }
     context.line(&format!("the page is in {file}, {}", super::status::count(sheets, "sheet")))?;
+    if matches!(key, Key::Blank) && !vault.has_code {
+        context.warn(
+            "this vault has no recovery code, so the page alone opens nothing: `strongroom slot add CODE --role owner \
+             --new-recovery-code` makes one; `--card-file` prints cards",
+        );
+        return Ok(Exit::Done);
+    }
     context.line(match key {
         Key::Blank => "Print it and write the recovery code on it by hand",
         Key::Code(..) => "The code on it opens this vault: print it, keep it apart, and delete the file",

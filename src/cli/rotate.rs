@@ -1,6 +1,8 @@
 //! `strongroom rotate` and `reencrypt`: new keys for all that is added, then for all that is there.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,18 +11,25 @@ use serde_json::json;
 use crate::cli::args::parse_duration;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::failure::one_line;
 use crate::cli::open::Context;
 use crate::cli::open::clock;
 use crate::cli::open::wait_for_others;
 use crate::cli::render;
+use crate::cli::secrets;
 use crate::cli::slot::finish;
 use crate::cli::status::count;
+use crate::cli::trusted::shown;
+use crate::id::DeviceId;
 use crate::task::reencrypt;
 use crate::task::reencrypt::Ended;
 use crate::task::reencrypt::Options;
 use crate::task::reencrypt::Summary;
 use crate::tree::path::printable;
 use crate::vault::Vault;
+
+/// How many machines that have not backed up since are named.
+const BEHIND_SHOWN: usize = 10;
 
 /// Gives the vault new keys: what is added from here on takes them to read.
 ///
@@ -36,6 +45,10 @@ pub struct RotateArgs {
     /// Stop re-encryption after this time, such as 20m, and leave the rest to `reencrypt`; exit code 25 then
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "reencrypt")]
     budget: Option<Duration>,
+
+    /// Where to write the signed statement that nothing is left under older keys, once there is one; a new file
+    #[arg(long, value_name = "FILE", requires = "reencrypt")]
+    statement: Option<PathBuf>,
 }
 
 /// Seals all that is under older keys anew, while backups and restores go on.
@@ -47,6 +60,10 @@ pub struct ReencryptArgs {
     /// Stop after this time, such as 20m, and leave the rest to the next run; exit code 25 then
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     budget: Option<Duration>,
+
+    /// Where to write the signed statement that nothing is left under older keys, once there is one; a new file
+    #[arg(long, value_name = "FILE")]
+    statement: Option<PathBuf>,
 }
 
 /// Runs `rotate`.
@@ -54,11 +71,12 @@ pub struct ReencryptArgs {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's.
 pub fn run(context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
+    check_statement_absent(args.statement.as_deref())?;
     let about = if args.reencrypt { "--reencrypt" } else { "" };
     context.as_owner("rotate", about, |vault| {
         rotate(context, vault)?;
         if args.reencrypt {
-            return reencrypt_all(context, vault, args.budget);
+            return reencrypt_all(context, vault, args.budget, args.statement.as_deref());
         }
         if !context.output.json {
             context.line(
@@ -111,7 +129,14 @@ pub fn rotate(context: &Context, vault: &mut Vault) -> Result<(), Failure> {
 /// # Errors
 /// As unlocking; [`Exit::Refused`] if the key is a reader's; [`Exit::Damaged`] if objects can't be opened.
 pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Failure> {
-    context.as_owner("reencrypt", "", |vault| reencrypt_all(context, vault, args.budget))
+    check_statement_absent(args.statement.as_deref())?;
+    context.as_owner("reencrypt", "", |vault| {
+        reencrypt_all(context, vault, args.budget, args.statement.as_deref())
+    })
+}
+
+fn check_statement_absent(file: Option<&Path>) -> Result<(), Failure> {
+    file.map_or(Ok(()), secrets::check_absent)
 }
 
 /// Re-encrypts, and says what is now true.
@@ -122,9 +147,10 @@ pub fn reencrypt_all(
     context: &Context,
     vault: &mut Vault,
     budget: Option<Duration>,
+    statement: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let summary = seal_anew(context, vault, budget)?;
-    tell(context, vault, summary)
+    tell(context, vault, summary, statement)
 }
 
 /// Re-encrypts, and says nothing.
@@ -153,12 +179,17 @@ fn goes_on(failure: Failure) -> Failure {
     failure.hint(hint)
 }
 
-/// Says what a run of re-encryption did.
+/// Says what a run of re-encryption did, and writes what can be stated of it, to `file` too.
 ///
 /// # Errors
 /// [`Exit::Damaged`] if objects can't be opened.
-pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, Failure> {
-    let statement = write_statement(context, vault, &summary)?;
+pub fn tell(
+    context: &Context,
+    vault: &Vault,
+    summary: Summary,
+    file: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let statement = write_statement(context, vault, &summary, file)?;
     if context.output.json {
         context.json(&message(vault, &summary, statement.as_deref()))?;
     }
@@ -187,8 +218,8 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
             text(format!(
                 "No object that was here is readable with keys of epoch {epoch} or before; copies elsewhere are"
             ))?;
-            if behind > 0 {
-                context.note(&note_behind(behind));
+            if !behind.is_empty() {
+                context.note(&note_behind(vault, &behind));
             }
             if let Some(path) = statement {
                 text(format!(
@@ -219,24 +250,44 @@ pub fn tell(context: &Context, vault: &Vault, summary: Summary) -> Result<Exit, 
     }
 }
 
-fn note_behind(behind: usize) -> String {
+fn note_behind(vault: &Vault, behind: &[DeviceId]) -> String {
+    let name = |device: &DeviceId| match vault.device_name(*device) {
+        Some(name) if !name.is_empty() => one_line(name),
+        _ => device.short(),
+    };
+    let mut names: Vec<String> = behind.iter().take(BEHIND_SHOWN).map(name).collect();
+    if behind.len() > BEHIND_SHOWN {
+        names.push(format!("{} more", behind.len() - BEHIND_SHOWN));
+    }
     format!(
-        "note: {} not backed up since the keys changed: a backup that was under way then may still add objects \
+        "note: {} not backed up since the keys changed ({}): a backup that was under way then may still add objects \
          under older keys, so nothing is stated and signed yet. Run `strongroom reencrypt` again after the next \
          one; shut out what makes none any more: `strongroom device revoke`",
-        if behind == 1 { "1 device has".to_owned() } else { format!("{behind} devices have") }
+        if behind.len() == 1 { "1 device has".to_owned() } else { format!("{} devices have", behind.len()) },
+        names.join(", ")
     )
 }
 
-/// Keeps a signed statement beside what this machine remembers of the vault, if there is something to state and
+/// Keeps a signed statement in `file`, or else beside what this machine remembers of the vault, if there is something
+/// to state and
 /// no device can be about to make it untrue. A machine that can't keep it loses nothing: the next run states it
 /// anew.
-fn write_statement(context: &Context, vault: &Vault, summary: &Summary) -> Result<Option<String>, Failure> {
-    let (Ended::Complete { dropped: Some(epoch) }, 0, 0) = (&summary.ended, summary.kept, summary.behind)
+fn write_statement(
+    context: &Context,
+    vault: &Vault,
+    summary: &Summary,
+    file: Option<&Path>,
+) -> Result<Option<String>, Failure> {
+    let (Ended::Complete { dropped: Some(epoch) }, 0, true) =
+        (&summary.ended, summary.kept, summary.behind.is_empty())
     else {
         return Ok(None);
     };
     let text = vault.state_older_keys_gone(context.now)?;
+    if let Some(file) = file {
+        secrets::write_new(file, text.as_bytes())?;
+        return Ok(Some(shown(file)));
+    }
     let state = context.machine()?.vault_state(&vault.log().fingerprint());
     let name = format!("statement-epoch-{epoch}.txt");
     match state.replace(&name, text.as_bytes()) {
@@ -259,7 +310,7 @@ fn message(vault: &Vault, summary: &Summary, statement: Option<&str>) -> serde_j
         "objects_left": summary.left.objects,
         "bytes_left": summary.left.bytes,
         "objects_kept_by_store": summary.kept,
-        "devices_behind": summary.behind,
+        "devices_behind": summary.behind.len(),
         "oldest_epoch": keys.oldest.0,
         "newest_epoch": keys.newest.0,
         "statement": statement,

@@ -40,11 +40,14 @@ use crate::tree::path::printable;
 use crate::vault::pins::Pins;
 use crate::vault::read::SnapshotReader;
 use crate::vault::receipt::Receipt;
+use crate::vault::statement::Refused;
 use crate::vault::statement::Statement;
 
 /// How many lost files of one finding are printed unless more are asked for.
 const LOST_SHOWN: usize = 20;
 const STATEMENT_HINT: &str = "believe it only of the vault that it names, as its re-encryption wrote it";
+const AHEAD_HINT: &str = "hold it against the newest copy of the vault; if there is none newer, somebody has put an old \
+    one back or made the statement up";
 /// How often a vault that changes meanwhile is looked at before its findings are believed.
 const TRIES: usize = 3;
 
@@ -120,8 +123,13 @@ fn check_statement(context: &Context, file: &Path) -> Result<Exit, Failure> {
     let (locked, _) = context.locked()?;
     let shown = printable(file.as_os_str().as_bytes());
     let text = std::fs::read_to_string(file).map_err(|error| Failure::io(shown.clone(), &error))?;
-    let statement = Statement::check(&text, locked.log())
-        .map_err(|refused| Failure::new(Exit::Damaged, format!("{shown}: {refused}")).hint(STATEMENT_HINT))?;
+    let statement = Statement::check(&text, locked.log()).map_err(|refused| {
+        let (exit, hint) = match refused {
+            Refused::Ahead => (Exit::History, AHEAD_HINT),
+            _ => (Exit::Damaged, STATEMENT_HINT),
+        };
+        Failure::new(exit, format!("{shown}: {refused}")).hint(hint)
+    })?;
     let bars = context.watched_bars();
     let found = reencrypt::exposed(&locked, statement.epoch, &bars);
     bars.clear();
@@ -250,9 +258,10 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
     }
     if report.strays > 0 {
         context.note(&format!(
-            "{} ({}) are named by nothing: of interrupted runs, or on their way out",
+            "{} ({}) {} named by nothing: of interrupted runs, or on the way out",
             counted(report.strays, "object"),
-            render::size(report.stray_bytes)
+            render::size(report.stray_bytes),
+            if report.strays == 1 { "is" } else { "are" }
         ));
     }
     for name in &report.due {

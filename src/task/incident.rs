@@ -2,6 +2,8 @@
 //!
 //! An [`Exposure`] is numbers and names alone; what follows from them is said where it is shown.
 
+use std::collections::BTreeSet;
+
 use crate::codec;
 use crate::codec::Reader;
 use crate::codec::Writer;
@@ -14,6 +16,7 @@ use crate::id::SnapshotId;
 use crate::task::error::Error;
 use crate::task::reencrypt::Amount;
 use crate::vault::Vault;
+use crate::vault::acts as act;
 use crate::vault::error;
 use crate::vault::header::Snapshot;
 use crate::vault::history::History;
@@ -77,9 +80,18 @@ pub struct StolenDevice {
     pub beyond: Vec<(u64, [u8; 8])>,
     /// The last that counts once it is shut out.
     pub last: Option<Head>,
+    /// Whether a person said so.
+    pub is_last_given: bool,
     /// Whether it is shut out at this place already.
     pub is_shut_out: bool,
+    /// What stands under its name and counts for nothing, as it was shut out before: as in `beyond`.
+    pub past: Vec<(u64, [u8; 8])>,
+    /// What was backed up of it, as its newest snapshots say: [`BODIES_READ`] of them.
+    pub paths: BTreeSet<Vec<u8>>,
 }
+
+/// How many snapshots of a stolen machine are asked for what was backed up.
+pub const BODIES_READ: usize = 50;
 
 /// A snapshot that a thief may have made.
 pub struct Suspect {
@@ -105,6 +117,12 @@ pub struct StolenSlot {
     pub was: Option<Was>,
     /// Whether it was taken away before.
     pub is_gone: bool,
+    /// How it was made, as an owner's entry in the log of acts says; not known of the first ones.
+    pub made: Option<act::Done>,
+    /// When its holder first used it, by that log.
+    pub first_used: Option<u64>,
+    /// Ways in that were made after the theft, by that log.
+    pub ways_since: Vec<act::Done>,
     /// Machines that were taken in after the theft: whoever holds an owner's key can do that.
     pub devices_since: Vec<(DeviceId, String, u64)>,
     /// Whether the vault is left without a recovery code or cards.
@@ -166,7 +184,12 @@ pub struct Done {
 /// How far re-encryption came.
 pub enum Resealed {
     /// All is under the new keys.
-    All(Amount),
+    All {
+        /// Sealed anew.
+        done: Amount,
+        /// How many machines have no snapshot under the new keys yet, and so may still add under older ones.
+        behind: usize,
+    },
     /// Not all is.
     Part {
         /// Sealed anew.
@@ -216,7 +239,16 @@ impl Exposure {
         };
         let Whole { history, hindrance, beyond } = vault.locked().whole_history(device)?;
         let snapshots = history.snapshots();
+        let is_last_given = last.is_some();
         let last = last_that_counts(&history, last)?;
+        let past = match known.revoked {
+            Some(_) => vault.locked().headers_beside(&history)?,
+            None => Vec::new(),
+        };
+        let is_kept = |snapshot: &&Snapshot| !vault.log().is_forgotten(device, snapshot.header.seq);
+        let bodies = snapshots.iter().rev().filter(is_kept).take(BODIES_READ);
+        // One that is damaged hinders nobody who has to act now.
+        let bodies = bodies.filter_map(|snapshot| vault.body(&history, snapshot).ok());
         let mut stolen = StolenDevice {
             device,
             name,
@@ -228,7 +260,10 @@ impl Exposure {
             hindrance: hindrance.map(|error| error.to_string()),
             beyond,
             last,
+            is_last_given,
             is_shut_out: known.revoked.is_some_and(|at| at.seq == seq_of(last)),
+            past,
+            paths: bodies.flat_map(|body| body.paths).collect(),
         };
         stolen.suspect(vault, snapshots, since)?;
         let has_new_keys = stolen.is_shut_out && vault.locked().has_new_keys_since_revocation(device)?;
@@ -265,9 +300,21 @@ impl Exposure {
         }
         let was = slot.map(|slot| Was { role: slot.role, key: KeyKind::of(&slot.lock) }).or(was);
         let devices = vault.log().devices().iter();
+        let label = vault.slot_label(id).unwrap_or_default().to_owned();
+        // What of the log is damaged, `log` tells.
+        let acts = vault.acts()?.done;
+        let is_new_way = |done: &&act::Done| WAYS_MADE_BY.contains(&done.act.command.as_str());
         let stolen = StolenSlot {
             id,
-            label: vault.slot_label(id).unwrap_or_default().to_owned(),
+            made: acts.iter().rev().find(|done| makes(vault, done, &label)).cloned(),
+            first_used: acts.iter().filter(|done| done.slot == id).map(|done| done.time).min(),
+            ways_since: acts
+                .iter()
+                .filter(is_new_way)
+                .filter(|done| since.is_some_and(|since| done.time >= since))
+                .cloned()
+                .collect(),
+            label,
             was,
             is_gone: slot.is_none(),
             devices_since: devices
@@ -338,6 +385,27 @@ impl Exposure {
             vault.revoke_device(stolen.device, stolen.last, self.now, wait)?;
         }
         Ok(())
+    }
+}
+
+/// The commands that make ways in.
+const WAYS_MADE_BY: [&str; 3] = ["slot add", "slot passwd", "recover"];
+
+/// Whether an act is that of making the slot of this name.
+fn makes(vault: &Vault, done: &act::Done, label: &str) -> bool {
+    let act::Deed::Given(about) = &done.act.deed else { return false };
+    if label.is_empty() {
+        return false;
+    }
+    // What follows the name begins with a space; without a name, `passwd` is about the slot that was opened.
+    let is_about = about.strip_prefix(label).is_some_and(|rest| rest.is_empty() || rest.starts_with(" --"));
+    match done.act.command.as_str() {
+        "slot add" => is_about,
+        "slot passwd" => {
+            let is_own = about.is_empty() || about.starts_with("--");
+            is_about || (is_own && vault.slot_label(done.slot) == Some(label))
+        }
+        _ => false,
     }
 }
 

@@ -86,9 +86,9 @@ pub struct Summary {
     pub left: Amount,
     /// Objects under older epochs, and older tables and rings, that the store refused to remove.
     pub kept: u64,
-    /// How many devices had no snapshot under the newest epoch when this last looked. One that is at work
+    /// The devices that had no snapshot under the newest epoch when this last looked. One that is at work
     /// under an older one may still put objects that the older keys open.
-    pub behind: usize,
+    pub behind: Vec<DeviceId>,
     /// How it ended.
     pub ended: Ended,
 }
@@ -112,8 +112,8 @@ pub struct Survey {
     pub all: Amount,
     /// What of it is under an older epoch than the newest.
     pub left: Amount,
-    /// How many devices that may add have no snapshot under the newest epoch.
-    pub behind: usize,
+    /// The devices that may add and have no snapshot under the newest epoch.
+    pub behind: Vec<DeviceId>,
     /// What could not be looked at.
     pub problems: Vec<error::Error>,
 }
@@ -143,7 +143,9 @@ pub fn survey(vault: &LockedVault, observer: &dyn Observer) -> Result<Survey, Er
         }
         survey.heads.extend(history.head());
         let is_behind = history.snapshots().last().is_none_or(|snapshot| snapshot.header.epoch < newest);
-        survey.behind += usize::from(is_behind && vault.log().devices()[device].revoked.is_none());
+        if is_behind && vault.log().devices()[device].revoked.is_none() {
+            survey.behind.push(*device);
+        }
         let mut objects: BTreeMap<Digest, Old> = BTreeMap::new();
         for object in history.must_exist(vault.log()) {
             let old = Old { device: *device, object, listed: Vec::new() };
@@ -257,7 +259,7 @@ pub fn reencrypt(
             return Ok(Summary { done, left: Amount::default(), kept, behind: found.behind, ended });
         }
         let before = done;
-        let (left, behind) = (found.left, found.behind);
+        let (left, behind) = (found.left, found.behind.clone());
         let ended = pass(vault, found, &mut done, &mut kept, options, observer)?;
         let left = Amount {
             objects: left.objects - (done.objects - before.objects),

@@ -7,6 +7,10 @@ use crate::vault::LockedVault;
 use crate::vault::Vault;
 use crate::vault::acts::renewals_since;
 use crate::vault::error::Error;
+use crate::vault::fetch;
+use crate::vault::history::History;
+use crate::vault::name::Place;
+use crate::vault::name::first8;
 use crate::vault::record::Payload;
 
 impl LockedVault {
@@ -16,6 +20,24 @@ impl LockedVault {
         let is_newest = |seq: &u64| self.log().newest_epoch_at(*seq) == Some(newest);
         let began = self.log().records().iter().map(|at| at.seq).find(is_newest);
         began.filter(|_| newest > Epoch(1))
+    }
+
+    /// What stands under a device's name beside its chain, or past where that ends: each one's place and the first 8
+    /// bytes of its digest.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn headers_beside(&self, history: &History) -> Result<Vec<(u64, [u8; 8])>, Error> {
+        let names = fetch::list_both(self.store(), &format!("s/{}/", history.device()))?;
+        let beside = names.iter().filter_map(|name| match Place::parse(name) {
+            Some(Place::Header { seq, digest, .. })
+                if history.at(seq).is_none_or(|head| first8(&head.digest) != digest) =>
+            {
+                Some((seq, digest))
+            }
+            _ => None,
+        });
+        Ok(beside.collect())
     }
 
     /// Whether the newest epoch began after `device` was shut out for the last time.

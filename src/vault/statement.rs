@@ -39,6 +39,8 @@ pub enum Refused {
     OtherVault,
     /// It names a record that the vault's log doesn't have.
     OtherHistory,
+    /// It names a record beyond the end of the vault's log.
+    Ahead,
     /// The vault's authority of then didn't sign it.
     Signature,
     /// At that record the secrets still existed.
@@ -51,6 +53,7 @@ impl fmt::Display for Refused {
             Self::Layout => "it is not a statement that strongroom made",
             Self::OtherVault => "it is about another vault",
             Self::OtherHistory => "it names a state that this vault never was in",
+            Self::Ahead => "it names a later state than this copy of the vault has: the copy is older, or the statement forged",
             Self::Signature => "this vault's authority didn't sign it",
             Self::Untrue => "the older secrets still existed at the state that it names",
         })
@@ -105,6 +108,9 @@ impl Statement {
         let (statement, signature) = Self::parse(text).ok_or(Refused::Layout)?;
         if statement.fingerprint != log.fingerprint() {
             return Err(Refused::OtherVault);
+        }
+        if statement.record.seq > log.head().seq {
+            return Err(Refused::Ahead);
         }
         if log.at(statement.record.seq) != Some(statement.record) {
             return Err(Refused::OtherHistory);
@@ -192,6 +198,9 @@ mod tests {
         assert_eq!(Statement::check(&text, &owner.log()), Err(Refused::Signature));
         let later = LogHead { seq: 9, digest: Digest([1; 32]) };
         let text = Statement { record: later, ..statement(&owner) }.sign(&owner.key);
+        assert_eq!(Statement::check(&text, &owner.log()), Err(Refused::Ahead));
+        let other = LogHead { digest: Digest([1; 32]), ..owner.log().head() };
+        let text = Statement { record: other, ..statement(&owner) }.sign(&owner.key);
         assert_eq!(Statement::check(&text, &owner.log()), Err(Refused::OtherHistory));
     }
 }

@@ -83,9 +83,19 @@ fn a_stolen_machine_is_shut_out_at_the_snapshot_that_is_named() {
     assert!(run.err.starts_with("error: an owner revoked this device (ID)\n"), "{}", run.err);
     bench.keyed(&["verify", "--read-all"]).ends(0);
 
+    assert!(
+        lines(message, "stolen").contains(&format!("Backed up of it was: {}", bench.inner("source"))),
+        "{message}"
+    );
+    assert!(!lines(message, "added").contains("They stay"), "{message}");
+    assert!(lines(message, "remains").contains("Run `strongroom verify`"), "{message}");
+
     // Once more changes nothing about the machine.
     let again = bench.keyed(&["incident", "--device", "laptop"]).ends(0);
     assert!(again.out.contains("laptop was shut out before, and stays so\n"), "{}", again.out);
+    let past = "  - Snapshot 2 (ID) stands past where the machine was shut out, put there before or since: it counts for \
+                nothing\n";
+    assert!(again.out.contains(past), "{}", again.out);
 }
 
 #[test]
@@ -238,7 +248,8 @@ fn without_a_number_all_snapshots_stay_and_one_that_is_not_there_is_refused() {
         run.out
     );
     let run = bench.keyed(&["incident", "--device", "laptop", "--last", "3", "--yes"]).ends(26);
-    assert!(run.err.contains("has no snapshot number 3\n"), "{}", run.err);
+    let hint = "has no snapshot number 3\n  hint: the report without `--last` lists its snapshots\n";
+    assert!(run.err.contains(hint), "{}", run.err);
     let run = bench.keyed(&["incident", "--device", "laptop", "--yes"]).ends(0);
     assert!(run.out.contains("laptop is shut out; its snapshots up to number 2 count\n"), "{}", run.out);
     assert_eq!(snapshots(&bench), 2);
@@ -262,11 +273,21 @@ fn a_stolen_way_in_is_taken_away_with_new_keys_and_what_was_there_is_sealed_anew
     ] {
         assert!(run.out.contains(said), "{said}\n---\n{}", run.out);
     }
+    let since = "  - It opened the vault since DATE TIME +00:00, as the log of who did what has it: slot add anna \
+                 --new-key-file\n";
+    assert!(run.out.contains(since), "{}", run.out);
     bench.run_with(&["snapshots"], &[("STRONGROOM_KEY_FILE", "anna.key")], b"").ends(12);
     bench.keyed(&["reencrypt"]).ends(0);
 
     let run = bench.keyed(&["incident", "--slot", "recovery code", "--yes"]).ends(0);
-    for said in ["10^33", "Epoch 3", "older keys are gone\n", "The vault has no recovery code any more: "] {
+    for said in [
+        "10^33",
+        "Epoch 3",
+        "older keys are gone\n",
+        "The vault has no recovery code any more: ",
+        "  - Nothing says when it was made: it is at most as old as the vault, ",
+        "  - Run `strongroom reencrypt` again after the next backup of every machine: ",
+    ] {
         assert_eq!(run.out.contains(said), said != "10^33", "{said}\n---\n{}", run.out);
     }
     bench.run(&["slot", "test", "--recovery-code-file", "code"]).ends(12);
@@ -332,7 +353,10 @@ fn machines_that_an_owners_thief_may_have_taken_in_are_listed() {
             .remove(0)
     };
     assert!(lines(&message("2020-01-01"), "added").contains("Machine laptop ("));
-    assert!(lines(&message("2099-01-01"), "added").contains("No machine was taken in since"));
+    assert!(lines(&message("2020-01-01"), "added").contains(": slot add anna --new-key-file"));
+    let none = message("2099-01-01");
+    assert!(lines(&none, "added").contains("No machine was taken in since"));
+    assert!(lines(&none, "added").contains("No way in was made since"));
 }
 
 #[test]

@@ -263,6 +263,17 @@ fn a_kit_without_a_key_names_the_vault_and_has_a_line_to_write_on() {
     }
     assert!(page.contains("______ - ______") && !page.contains("<svg"), "{page}");
 
+    assert!(page.contains("<p>With this page, the storage"), "{page}");
+    bench.keyed(&["slot", "remove", "recovery code"]).ends(0);
+    let run = bench.run(&["recovery-kit", "--out", "none.html"]).ends(0);
+    assert!(
+        run.err.starts_with("warning: this vault has no recovery code, so the page alone opens"),
+        "{}",
+        run.err
+    );
+    let none = fs::read_to_string(bench.path("none.html")).unwrap();
+    assert!(none.contains("This vault has no recovery code") && !none.contains("______ - "), "{none}");
+
     bench
         .run(&["recovery-kit", "--out", "kit.html"])
         .ends(26)
@@ -303,8 +314,13 @@ fn each_card_has_a_sheet_that_says_how_many_are_needed_and_names_are_escaped() {
     let cards: Vec<&str> = files.iter().flat_map(|file| ["--card-file", file]).collect();
     let page = kit(&bench, &[&["--vault", place], &cards[..]].concat());
     assert!(page.contains("/a &amp; &lt;b&gt;</code>") && !page.contains("<b>"), "{page}");
-    let counts = ["<section class=\"sheet\">", "<svg", "2 of 3 such cards are needed"];
-    assert_eq!(counts.map(|part| page.matches(part).count()), [3, 3, 3]);
+    let counts = [
+        "<section class=\"sheet\">",
+        "<svg",
+        "2 of 3 such cards are needed",
+        "<p>With 2 of such pages, the storage",
+    ];
+    assert_eq!(counts.map(|part| page.matches(part).count()), [3, 3, 3, 3]);
     for (at, card) in between(&page, "<p class=\"secret\">").into_iter().enumerate() {
         assert!(fs::read_to_string(bench.path(files[at])).unwrap().contains(card));
     }

@@ -461,24 +461,21 @@ fn digest_in(place: &Place, log: &Log) -> Option<[u8; 8]> {
 /// The newest record, header of each device and entry of each slot's log, and requests to join: what a writer who is
 /// at work, or was cut off, may have put once only.
 fn newest_of_chains(expected: &[(ObjectName, Expected)]) -> HashSet<ObjectName> {
-    let mut newest: BTreeMap<(u8, [u8; 16]), (u64, Vec<&ObjectName>)> = BTreeMap::new();
-    for (name, _) in expected {
-        let (chain, seq) = match Place::parse(name) {
-            Some(Place::Record { seq, .. }) => ((0, [0; 16]), seq),
-            Some(Place::Header { device, seq, .. }) => ((1, device.0), seq),
-            Some(Place::Log { slot, seq, .. }) => ((2, slot.0), seq),
-            Some(Place::Request { device, .. }) => ((3, device.0), 0),
-            _ => continue,
-        };
-        let (furthest, names) = newest.entry(chain).or_insert((seq, Vec::new()));
-        if seq > *furthest {
-            (*furthest, *names) = (seq, Vec::new());
-        }
-        if seq == *furthest {
-            names.push(name);
-        }
+    let place = |name: &ObjectName| match Place::parse(name)? {
+        Place::Record { seq, .. } => Some(((0_u8, [0; 16]), seq)),
+        Place::Header { device, seq, .. } => Some(((1, device.0), seq)),
+        Place::Log { slot, seq, .. } => Some(((2, slot.0), seq)),
+        Place::Request { device, .. } => Some(((3, device.0), 0)),
+        _ => None,
+    };
+    let mut ends = HashMap::new();
+    for (chain, seq) in expected.iter().filter_map(|(name, _)| place(name)) {
+        let end = ends.entry(chain).or_insert(seq);
+        *end = seq.max(*end);
     }
-    newest.into_values().flat_map(|(_, names)| names).cloned().collect()
+    let is_newest =
+        |name: &&ObjectName| place(name).is_some_and(|(chain, seq)| ends.get(&chain) == Some(&seq));
+    expected.iter().map(|(name, _)| name).filter(is_newest).cloned().collect()
 }
 
 /// Reads both copies of an object.
