@@ -328,3 +328,16 @@ fn a_passphrase_that_was_mistyped_is_asked_for_again() {
     let (text, ended) = bench.at_terminal(&args, &[]).ends();
     assert!(ended == 12 && !text.contains("Passphrase for"), "{text}");
 }
+
+#[test]
+fn the_fingerprint_beside_sign_is_that_of_the_vault() {
+    let bench = Bench::with_vault();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let vault =
+        bench.keyed(&["inspect", "--json"]).ends(0).json()[0]["fingerprint"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        bench.keyed(&["seal", "Customers", "--sign", "--fingerprint", &vault]).ends(0);
+    }
+    bench.keyed(&["seal", "Customers", "--fingerprint", &vault]).ends(21);
+    bench.keyed(&["seal", "Customers", "--sign", "--fingerprint", &"ab".repeat(32)]).ends(21);
+}

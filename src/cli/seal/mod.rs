@@ -293,7 +293,9 @@ fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>
     })?;
     let locked = LockedVault::load_sealed_file(Arc::clone(&opened))?;
     let found = locked.log().fingerprint();
-    if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
+    // With `--sign` it is that of the vault which signs.
+    let expected = context.vault.fingerprint.filter(|_| !args.sign);
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
         return Err(Error::OtherVault { expected, found }.into());
     }
     let mut way = context.way(&locked)?;
