@@ -289,13 +289,18 @@ fn a_folder_that_takes_no_file_is_told_before_anything_is_asked() {
     }
     let bench = Bench::new();
     bench.write("shut/Customers/a.txt", b"alpha\n");
-    let run = bench.run_as(1234, "guest", &["seal", "shut/Customers"]).ends(1).says("");
-    assert!(
-        run.err.starts_with("error: no file can be made in shut: ")
-            && run.err.ends_with("  hint: `-o FILE` makes it in another folder\n"),
-        "{}",
-        run.err
-    );
+    for is_there in [false, true] {
+        if is_there {
+            bench.keyed(&["seal", "shut/Customers"]).ends(0);
+        }
+        let run = bench.run_as(1234, "guest", &["seal", "shut/Customers"]).ends(1).says("");
+        assert!(
+            run.err.starts_with("error: no file can be made in shut: ")
+                && run.err.ends_with("  hint: `-o FILE` makes it in another folder\n"),
+            "{}",
+            run.err
+        );
+    }
 }
 
 #[test]

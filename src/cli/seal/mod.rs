@@ -287,6 +287,7 @@ fn anew(
 
 /// The same file once more.
 fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
+    check_writable(&Output::File(file.to_owned()))?;
     let opened = SealedFile::load(file).map(Arc::new).map_err(|error| match error {
         crate::store::Error::NotSealed { .. } => occupied(file, "is no sealed file"),
         error => error.into(),
