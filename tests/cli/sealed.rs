@@ -79,6 +79,17 @@ fn an_older_copy_is_not_changed_and_there_is_a_way_on() {
         );
     }
     assert!(!bench.path("eve.key").exists());
+    let run = on_file(&bench, &["verify"]).ends(21);
+    assert!(
+        run.out.starts_with("history: the file was rolled back: ") && !run.out.contains("vault"),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.err.contains("this machine has sealed a newer one of this file") && !run.err.contains("vault"),
+        "{}",
+        run.err
+    );
     bench.keyed(&["seal", "Customers", "--force"]).ends(0).complains("");
 }
 
