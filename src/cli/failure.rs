@@ -129,7 +129,8 @@ impl Failure {
     /// The same, where the vault is a sealed file.
     #[must_use]
     pub fn of_sealed_file(mut self) -> Self {
-        if self.hint.as_deref() == Some(INTERRUPTED_HINT) {
+        let is_told = self.hint.as_deref().is_some_and(|hint| hint != INTERRUPTED_HINT);
+        if self.exit == Exit::Interrupted && !is_told {
             return self.hint("what was there before is as it was: the same command begins anew");
         }
         self.message = self

@@ -287,6 +287,10 @@ fn show(context: &Context, report: &Report, read: &ReadData) -> Result<Exit, Fai
         Some(Class::Integrity) if report.walked.is_none() => {
             context.note("with a key, verify lists the files that damage touches");
         }
+        Some(Class::History) if context.is_sealed_file()? => context.note(
+            "this machine has sealed a newer one of this file, or another version of it: look for that; `strongroom open` \
+             opens this one",
+        ),
         Some(Class::History) => {
             let of_history = |finding: &&Finding| finding.problem.class() == Class::History;
             let first = report.findings.list().iter().find(of_history);
@@ -311,7 +315,11 @@ fn show_finding(context: &Context, finding: &Finding) -> Result<(), Failure> {
         Class::Integrity => "damage",
         Class::History => "history",
     };
-    context.line(&format!("{word}: {}", one_line(&finding.problem.to_string())))?;
+    let mut problem = finding.problem.to_string();
+    if context.is_sealed_file()? {
+        problem = problem.replace("the vault was", "the file was").replace("the vault's", "the file's");
+    }
+    context.line(&format!("{word}: {}", one_line(&problem)))?;
     let most = if context.output.verbose > 0 { usize::MAX } else { LOST_SHOWN };
     for lost in finding.lost.iter().take(most) {
         let what = match (lost.path.is_root(), lost.is_directory) {

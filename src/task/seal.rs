@@ -310,7 +310,8 @@ fn finish(
     let end = end::encode(fingerprint.vault_id(), &draft.members(), authority);
     let file_bytes = draft.file_bytes(end.len() as u64);
     observer.event(&Event::Phase(Phase::Writing));
-    observer.event(&Event::Total { items: 0, bytes: file_bytes });
+    // What a new file holds was mostly written as it was sealed.
+    observer.event(&Event::Total { items: 0, bytes: draft.bytes_left(end.len() as u64) });
     draft
         .finish(&end, &|bytes| observer.event(&Event::Progress { items: 0, bytes }))
         .map_err(error::Error::from)?;

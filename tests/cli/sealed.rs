@@ -79,6 +79,17 @@ fn an_older_copy_is_not_changed_and_there_is_a_way_on() {
         );
     }
     assert!(!bench.path("eve.key").exists());
+    let run = on_file(&bench, &["verify"]).ends(21);
+    assert!(
+        run.out.starts_with("history: the file was rolled back: ") && !run.out.contains("vault"),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.err.contains("this machine has sealed a newer one of this file") && !run.err.contains("vault"),
+        "{}",
+        run.err
+    );
     bench.keyed(&["seal", "Customers", "--force"]).ends(0).complains("");
 }
 
@@ -289,13 +300,18 @@ fn a_folder_that_takes_no_file_is_told_before_anything_is_asked() {
     }
     let bench = Bench::new();
     bench.write("shut/Customers/a.txt", b"alpha\n");
-    let run = bench.run_as(1234, "guest", &["seal", "shut/Customers"]).ends(1).says("");
-    assert!(
-        run.err.starts_with("error: no file can be made in shut: ")
-            && run.err.ends_with("  hint: `-o FILE` makes it in another folder\n"),
-        "{}",
-        run.err
-    );
+    for is_there in [false, true] {
+        if is_there {
+            bench.keyed(&["seal", "shut/Customers"]).ends(0);
+        }
+        let run = bench.run_as(1234, "guest", &["seal", "shut/Customers"]).ends(1).says("");
+        assert!(
+            run.err.starts_with("error: no file can be made in shut: ")
+                && run.err.ends_with("  hint: `-o FILE` makes it in another folder\n"),
+            "{}",
+            run.err
+        );
+    }
 }
 
 #[test]
@@ -327,4 +343,17 @@ fn a_passphrase_that_was_mistyped_is_asked_for_again() {
     bench.write_secret("wrong", wrong.as_bytes());
     let (text, ended) = bench.at_terminal(&args, &[]).ends();
     assert!(ended == 12 && !text.contains("Passphrase for"), "{text}");
+}
+
+#[test]
+fn the_fingerprint_beside_sign_is_that_of_the_vault() {
+    let bench = Bench::with_vault();
+    bench.write("Customers/a.txt", b"alpha\n");
+    let vault =
+        bench.keyed(&["inspect", "--json"]).ends(0).json()[0]["fingerprint"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        bench.keyed(&["seal", "Customers", "--sign", "--fingerprint", &vault]).ends(0);
+    }
+    bench.keyed(&["seal", "Customers", "--fingerprint", &vault]).ends(21);
+    bench.keyed(&["seal", "Customers", "--sign", "--fingerprint", &"ab".repeat(32)]).ends(21);
 }

@@ -287,13 +287,16 @@ fn anew(
 
 /// The same file once more.
 fn again(context: &Context, args: &SealArgs, file: &Path, signer: Option<Signer>) -> Result<Made, Failure> {
+    check_writable(&Output::File(file.to_owned()))?;
     let opened = SealedFile::load(file).map(Arc::new).map_err(|error| match error {
         crate::store::Error::NotSealed { .. } => occupied(file, "is no sealed file"),
         error => error.into(),
     })?;
     let locked = LockedVault::load_sealed_file(Arc::clone(&opened))?;
     let found = locked.log().fingerprint();
-    if let Some(expected) = context.vault.fingerprint.filter(|expected| *expected != found) {
+    // With `--sign` it is that of the vault which signs.
+    let expected = context.vault.fingerprint.filter(|_| !args.sign);
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
         return Err(Error::OtherVault { expected, found }.into());
     }
     let mut way = context.way(&locked)?;

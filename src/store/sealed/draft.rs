@@ -175,6 +175,13 @@ impl SealedDraft {
         lengths.map(|bytes| BLOCK_STEP + padded(bytes)).sum::<u64>() + 2 * BLOCK_STEP
     }
 
+    /// How much of that isn't written yet.
+    #[must_use]
+    pub fn bytes_left(&self, end_bytes: u64) -> u64 {
+        let written = self.lock().writer.at;
+        self.file_bytes(end_bytes).saturating_sub(written)
+    }
+
     /// Writes all that isn't written yet and then `end`, and gives the file its name.
     ///
     /// `progress` is told again and again how many bytes were written since it was told last, and must not
@@ -642,6 +649,8 @@ mod tests {
                 put(&draft, &PUT);
                 let members = draft.members();
                 assert_eq!(texts(&members), ORDER.map(|index| PUT[index].0));
+                let left = draft.bytes_left(length_of(END.1));
+                assert_eq!(left < length_of(&expected), !spooled);
                 for (member, index) in members.iter().zip(ORDER) {
                     assert_eq!(member.bytes, length_of(PUT[index].1));
                 }
@@ -649,9 +658,7 @@ mod tests {
                 let told = AtomicU64::new(0);
                 let progress = |bytes| assert!(told.fetch_add(bytes, Ordering::Relaxed) < u64::MAX);
                 draft.finish(END.1, &progress).unwrap();
-                if spooled {
-                    assert_eq!(told.into_inner(), length_of(&expected));
-                }
+                assert_eq!(told.into_inner(), left);
             }
             assert!(fs::read(&path).unwrap() == expected);
             assert!(*stream.0.lock().unwrap() == expected);

@@ -257,7 +257,12 @@ pub fn backup(
     resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
     drop(stored);
     let resumed_packs = resumed.len();
-    observer.event(&Event::Total { items: last_run.files, bytes: last_run.bytes });
+    let sealed = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
+    let (items, bytes) = match sealed.map(|before| before.reader.body().counts) {
+        Some(counts) => (counts.files, counts.bytes),
+        None => (last_run.files, last_run.bytes),
+    };
+    observer.event(&Event::Total { items, bytes });
     let cutter = Cutter::new(&vault.namer().gear_bytes(), CHUNK_SIZES);
 
     let mut unless =
