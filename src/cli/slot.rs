@@ -226,7 +226,7 @@ fn remove_from(context: &Context, args: &RemoveArgs, vault: &mut Vault) -> Resul
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
         context
-            .line(&format!("{label} no longer opens this file: all of it was sealed anew under new keys"))?;
+            .line(&format!("This file is no longer open to {label}: all of it was sealed anew under new keys"))?;
         context.line(&format!(
             "Copies of the file as it was still open with {}",
             told_of(kind, "that", "those")
@@ -293,7 +293,7 @@ fn replace_in(context: &Context, args: &PasswdArgs, vault: &mut Vault) -> Result
     told(context, "slot_replaced", &label, role, slot.kind(), &new.keep, Some(&old))?;
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
-        context.line(&format!("{label} opens this file by the new {} only", slot.kind()))?;
+        context.line(&format!("This file is open to {label} by the new {} only", slot.kind()))?;
         context.line(&format!(
             "Copies of the file as it was still open with {}",
             told_of(old_kind, "the old", "the old")

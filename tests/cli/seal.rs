@@ -564,14 +564,14 @@ fn ways_into_a_file_come_and_go() {
     assert!(!bench.path("eve.key").exists());
     on_file(&bench, &["slot", "passwd", "anna", "--new-key-file", "new.key"]).ends(0).says(
         "keep         the new key file new.key\n\
-         anna opens this file by the new key file only\n\
+         This file is open to anna by the new key file only\n\
          Copies of the file as it was still open with the old key file\n",
     );
     fs::remove_dir_all(bench.path("anna")).unwrap();
     open("anna").ends(12);
     open("new").ends(0);
     on_file(&bench, &["slot", "remove", "anna"]).ends(0).complains("").says(
-        "anna no longer opens this file: all of it was sealed anew under new keys\n\
+        "This file is no longer open to anna: all of it was sealed anew under new keys\n\
          Copies of the file as it was still open with that key file\n",
     );
     fs::remove_dir_all(bench.path("new")).unwrap();

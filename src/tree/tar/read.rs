@@ -1,10 +1,11 @@
 //! Members of an archive, one after the other, with their content.
 //!
 //! Read are archives of the seventh edition, ustar, GNU ones (long names, old sparse files) and pax ones
-//! (GNU's sparse forms 0.0, 0.1 and 1.0). A leading `/` or `./` is the root of the archive, as `tar -P`
-//! and `tar .` write them. What programs read differently is refused: a length that header and record
-//! don't agree on, records that are there twice, a member with content that should have none, types that
-//! aren't known; and so is an archive without its end or with anything but zeros behind it.
+//! (GNU's sparse forms 0.0, 0.1 and 1.0). A leading `./` is the root of the archive, as `tar .` writes it.
+//! Refused are names that begin with `/`, which some programs take for the root of the disk, and what
+//! programs read differently: a length that header and record don't agree on, records that are there twice,
+//! a member with content that should have none, types that aren't known; and so is an archive without its
+//! end or with anything but zeros behind it.
 
 use std::io;
 use std::io::Read;
