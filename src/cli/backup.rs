@@ -19,12 +19,12 @@ use serde_json::json;
 
 use crate::cli::args::parse_size;
 use crate::cli::args::parse_time;
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::init;
 use crate::cli::init::NewVaultArgs;
-use crate::cli::open::Context;
 use crate::cli::progress;
 use crate::cli::render;
 use crate::cli::snapshots;

@@ -5,9 +5,9 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 
 /// Prints a shell's completions.
 #[derive(Args)]

@@ -7,13 +7,13 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::args::parse_receipt;
+use crate::cli::context::Context;
+use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::init::host_name;
 use crate::cli::new_way::check_label;
-use crate::cli::open::Context;
-use crate::cli::open::wait_for_others;
 use crate::cli::powers::Powers;
 use crate::cli::render;
 use crate::cli::slot::finish;

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

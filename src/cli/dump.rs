@@ -11,10 +11,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;
 use crate::cli::snapshots::Part;

@@ -17,11 +17,11 @@ use rustix::fs::renameat;
 use rustix::io::Errno;
 use serde_json::json;
 
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

@@ -8,10 +8,10 @@ use clap::ValueEnum;
 
 use crate::cli::args::parse_size;
 use crate::cli::args::parse_time;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::ls::ListingArgs;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

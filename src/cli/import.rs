@@ -12,11 +12,11 @@ use clap::Args;
 
 use crate::cli::args::parse_time;
 use crate::cli::backup as backup_command;
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::init;
-use crate::cli::open::Context;
 use crate::cli::snapshots;
 use crate::cli::trusted::shown;
 use crate::task::backup;

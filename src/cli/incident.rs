@@ -12,6 +12,8 @@ use serde_json::json;
 
 use crate::cli::args::parse_duration;
 use crate::cli::args::parse_time;
+use crate::cli::context::Context;
+use crate::cli::context::wait_for_others;
 use crate::cli::device;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
@@ -19,8 +21,6 @@ use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::html;
 use crate::cli::log;
-use crate::cli::open::Context;
-use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::rotate;
 use crate::cli::secrets;

@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::SecretArgs;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::powers::Powers;
 use crate::cli::secrets;
 use crate::cli::terminal;

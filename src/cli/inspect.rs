@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::render::Table;
 use crate::cli::sealed;

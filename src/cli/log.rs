@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::cli::args::parse_duration;
 use crate::cli::args::parse_time;
+use crate::cli::context::Context;
+use crate::cli::context::ENDED;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
-use crate::cli::open::ENDED;
 use crate::cli::render;
 use crate::id::SlotId;
 use crate::tree::path::printable;

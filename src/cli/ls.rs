@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::context::Context;
+use crate::cli::context::Lines;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
-use crate::cli::open::Lines;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

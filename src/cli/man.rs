@@ -7,10 +7,10 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use crate::cli::Cli;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
 
 /// Prints the manual's first page, or writes all pages.
 #[derive(Args)]

@@ -2,8 +2,8 @@
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are the program's help, not markdown")]
 
 pub mod args;
+pub mod context;
 pub mod failure;
-pub mod open;
 pub mod progress;
 pub mod qr;
 pub mod render;
@@ -28,7 +28,7 @@ mod log;
 mod ls;
 mod man;
 mod new_way;
-mod open_file;
+mod open;
 mod powers;
 mod recover;
 mod recovery_kit;
@@ -61,10 +61,10 @@ use clap::parser::ValueSource;
 use crate::cli::args::OutputArgs;
 use crate::cli::args::SecretArgs;
 use crate::cli::args::VaultArgs;
+use crate::cli::context::Context;
+use crate::cli::context::say;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
-use crate::cli::open::say;
 use crate::crypto::memory::harden_process;
 use crate::tree::walk::raise_open_files_limit;
 
@@ -127,7 +127,7 @@ enum Command {
     Reencrypt(rotate::ReencryptArgs),
     Incident(incident::IncidentArgs),
     Seal(Box<seal::SealArgs>),
-    Open(open_file::OpenArgs),
+    Open(open::OpenArgs),
     Status(status::StatusArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -239,7 +239,7 @@ fn command(cli: Cli, weak: &[&str]) -> Result<Exit, Failure> {
         Command::Reencrypt(args) => rotate::run_reencrypt(&context, &args),
         Command::Incident(args) => incident::run(&context, &args),
         Command::Seal(args) => seal::run(&context, &args),
-        Command::Open(args) => open_file::run(&context, &args),
+        Command::Open(args) => open::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),
         Command::Man(args) => man::run(&context, &args),

@@ -9,9 +9,9 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::args::passphrase_from;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::qr::Qr;
 use crate::cli::secrets;
 use crate::cli::terminal;

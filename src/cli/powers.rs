@@ -1,6 +1,6 @@
 //! What whoever takes this machine over could do to the vault, with nothing but its access to the storage.
 
-use crate::cli::open::Context;
+use crate::cli::context::Context;
 use crate::id::Fingerprint;
 use crate::store::Rights;
 use crate::store::Store;

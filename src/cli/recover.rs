@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::context::Context;
+use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
-use crate::cli::open::Context;
-use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::restore;
 use crate::cli::restore::RestoreArgs;

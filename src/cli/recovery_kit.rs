@@ -6,10 +6,10 @@ use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::html;
-use crate::cli::open::Context;
 use crate::cli::qr::Qr;
 use crate::cli::render;
 use crate::cli::secrets;

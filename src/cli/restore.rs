@@ -8,10 +8,10 @@ use clap::Args;
 use clap::ValueEnum;
 use serde_json::json;
 
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

@@ -9,12 +9,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::parse_duration;
+use crate::cli::context::Context;
+use crate::cli::context::clock;
+use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
-use crate::cli::open::clock;
-use crate::cli::open::wait_for_others;
 use crate::cli::render;
 use crate::cli::secrets;
 use crate::cli::slot::finish;

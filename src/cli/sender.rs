@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::crypto::sign::VerifyingKey;
 use crate::crypto::text;
 use crate::store::Local;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::cli::args::Settle;
+use crate::cli::context::Context;
+use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
-use crate::cli::open::wait_for_others;
 use crate::cli::terminal;
 use crate::id::Digest;
 use crate::id::Fingerprint;

@@ -5,15 +5,15 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use serde_json::json;
 
+use crate::cli::context::Context;
+use crate::cli::context::clock;
+use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
 use crate::cli::new_way::NewWay;
 use crate::cli::new_way::NewWayArgs;
 use crate::cli::new_way::check_label;
-use crate::cli::open::Context;
-use crate::cli::open::clock;
-use crate::cli::open::wait_for_others;
 use crate::cli::sealed;
 use crate::cli::terminal;
 use crate::crypto::kdf::Argon2Settings;
@@ -225,8 +225,9 @@ fn remove_from(context: &Context, args: &RemoveArgs, vault: &mut Vault) -> Resul
     }
     if is_sealed_anew && !context.output.json {
         let label = one_line(&label);
-        context
-            .line(&format!("This file is no longer open to {label}: all of it was sealed anew under new keys"))?;
+        context.line(&format!(
+            "This file is no longer open to {label}: all of it was sealed anew under new keys"
+        ))?;
         context.line(&format!(
             "Copies of the file as it was still open with {}",
             told_of(kind, "that", "those")

@@ -10,10 +10,10 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::parse_time;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::task::browse;
 use crate::task::browse::Broken;

@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::parse_duration;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::crypto::text;
 use crate::id::DeviceId;
 use crate::observe::Silent;

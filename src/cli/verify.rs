@@ -11,11 +11,11 @@ use serde_json::json;
 
 use crate::cli::args::parse_receipt;
 use crate::cli::args::parse_size;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::HISTORY_HINT;
 use crate::cli::failure::one_line;
-use crate::cli::open::Context;
 use crate::cli::render;
 use crate::cli::snapshots;
 use crate::cli::snapshots::FilterArgs;

@@ -24,12 +24,12 @@ use crate::cli::args::parse_size;
 use crate::cli::backup::ExcludeArgs;
 use crate::cli::backup::PROGRAM;
 use crate::cli::backup::parse_level;
+use crate::cli::context::Context;
+use crate::cli::context::clock;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::init;
-use crate::cli::open::Context;
-use crate::cli::open::clock;
 use crate::cli::render;
 use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
@@ -581,7 +581,7 @@ impl Made {
             return match output {
                 Output::File(_) => context.json(&message),
                 Output::Pipe => {
-                    crate::cli::open::say(&format!("{message}\n"));
+                    crate::cli::context::say(&format!("{message}\n"));
                     Ok(())
                 }
             };

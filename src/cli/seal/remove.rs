@@ -5,10 +5,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::seal::SealArgs;
 use crate::cli::seal::name_of;
 use crate::cli::seal::sources::aside;

@@ -4,10 +4,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::cli::context::Context;
 use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::seal::SealArgs;
 use crate::cli::sealed::FIRST_PART;
 use crate::cli::sealed::with_ending;

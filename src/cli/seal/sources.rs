@@ -6,9 +6,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::cli::args::SecretArgs;
+use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::open::Context;
 use crate::cli::seal::SealArgs;
 use crate::cli::sealed;
 use crate::crypto::random;
