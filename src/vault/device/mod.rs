@@ -1,30 +1,20 @@
 //! A device: the keys with which a machine adds snapshots and can't read them, and what it remembers.
 
-use std::collections::BTreeMap;
+mod grant;
+mod keys;
+mod message;
+
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::io;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use crate::codec;
-use crate::codec::Reader;
-use crate::codec::Writer;
-use crate::crypto::derive::derive;
-use crate::crypto::digest;
-use crate::crypto::kem::KemSecretKey;
-use crate::crypto::random;
-use crate::crypto::secret::Secret;
 use crate::crypto::secret::SecretBytes;
-use crate::crypto::sign::SigningKey;
 use crate::id::DeviceId;
 use crate::id::Digest;
 use crate::id::Epoch;
 use crate::id::Fingerprint;
-use crate::seal::cseal;
 use crate::seal::pseal;
 use crate::seal::pseal::Check;
 use crate::seal::pseal::Kind;
@@ -39,6 +29,9 @@ use crate::vault::authority::Log;
 use crate::vault::authority::Vouched;
 use crate::vault::authority::damaged;
 use crate::vault::body::Body;
+use crate::vault::device::grant::Grant;
+use crate::vault::device::grant::current_grant;
+use crate::vault::device::keys::load_protected;
 use crate::vault::error::Error;
 use crate::vault::fetch;
 use crate::vault::header::Header;
@@ -48,218 +41,19 @@ use crate::vault::history;
 use crate::vault::name::Place;
 use crate::vault::name::first8;
 use crate::vault::namer::Namer;
-use crate::vault::pins::PINS_BYTES_MAX;
 use crate::vault::pins::Pins;
 use crate::vault::receipt::Receipt;
 use crate::vault::record::Head;
-use crate::vault::reseed::Reseed;
 
-const KEY_MAGIC: &[u8; 8] = b"SRDEVK\x01\x00";
-/// Device id, three secrets.
-const SECRETS_BYTES: usize = 16 + 96;
-/// magic, F, and those.
-const KEY_BYTES: usize = 8 + 32 + SECRETS_BYTES;
-/// The file with the device's own secrets; the only one in the clear.
-pub const KEY_FILE: &str = "device.key";
-const GRANT_FILE: &str = "grant";
+pub use crate::vault::device::keys::DeviceKeys;
+pub use crate::vault::device::keys::KEY_FILE;
+pub use crate::vault::device::keys::io_error;
+pub use crate::vault::device::keys::state_error;
+pub use crate::vault::device::message::Message;
+pub use crate::vault::device::message::seal_message;
+
 const PINS_FILE: &str = "pins";
 const COMMIT_FILE: &str = "commit";
-const MESSAGE_BYTES_MAX: u64 = 64 << 20;
-const STATE_BYTES_MAX: u64 = 64 << 20;
-
-/// A device's own secrets, drawn on the device; they never leave it (a sealed file's stay in its ring).
-pub struct DeviceKeys {
-    /// Its pseudonym.
-    pub device: DeviceId,
-    /// Signs its headers.
-    pub signing: SigningKey,
-    /// Opens its messages.
-    pub kem: KemSecretKey,
-    own: Secret<32>,
-}
-
-/// What an owner's messages gave the device.
-struct Grant {
-    dedup: Secret<32>,
-    psks: BTreeMap<Epoch, Secret<32>>,
-    /// How many of its messages it has read.
-    read: usize,
-}
-
-/// What an owner tells a device.
-pub enum Message {
-    /// It may add snapshots from this epoch on.
-    Grant {
-        /// The vault that says so.
-        fingerprint: Fingerprint,
-        /// From which epoch on.
-        epoch: Epoch,
-        /// Its pre-shared key of that epoch.
-        psk: Secret<32>,
-        /// Its dedup secret.
-        dedup: Secret<32>,
-    },
-    /// A new epoch began.
-    Epoch {
-        /// Which.
-        epoch: Epoch,
-        /// Its pre-shared key of that epoch.
-        psk: Secret<32>,
-    },
-    /// What it has lost.
-    Reseed(Reseed),
-}
-
-impl Message {
-    /// Encodes it, without padding.
-    #[must_use]
-    pub fn encode(&self) -> SecretBytes {
-        let mut out = Writer::with_capacity(128);
-        match self {
-            Self::Grant { fingerprint, epoch, psk, dedup } => {
-                out.u8(1).bytes(&fingerprint.0).u32(epoch.0);
-                psk.expose(|psk| out.bytes(psk).len());
-                dedup.expose(|dedup| out.bytes(dedup).len());
-            }
-            Self::Epoch { epoch, psk } => {
-                out.u8(2).u32(epoch.0);
-                psk.expose(|psk| out.bytes(psk).len());
-            }
-            Self::Reseed(reseed) => reseed.write(out.u8(3)),
-        }
-        SecretBytes::new(out.finish())
-    }
-
-    /// Reads a message; `None` is one that this version doesn't know.
-    ///
-    /// # Errors
-    /// If the layout is broken.
-    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, codec::Error> {
-        let mut from = Reader::new(bytes);
-        let secret =
-            |from: &mut Reader<'_>| Secret::<32>::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort);
-        let message = match from.u8()? {
-            1 => Self::Grant {
-                fingerprint: Fingerprint(from.array()?),
-                epoch: Epoch(from.u32()?),
-                psk: secret(&mut from)?,
-                dedup: secret(&mut from)?,
-            },
-            2 => Self::Epoch { epoch: Epoch(from.u32()?), psk: secret(&mut from)? },
-            3 => Self::Reseed(Reseed::read(&mut from)?),
-            _ => return Ok(None),
-        };
-        let padding = from.remaining();
-        from.zeros(padding)?;
-        Ok(Some(message))
-    }
-}
-
-impl DeviceKeys {
-    /// A new device.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self {
-            device: DeviceId(random::bytes()),
-            signing: SigningKey::generate(),
-            kem: KemSecretKey::generate(),
-            own: Secret::generate(),
-        }
-    }
-
-    /// As the owners' ring of a sealed file holds them.
-    #[must_use]
-    pub fn encode(&self) -> SecretBytes {
-        let mut out = Writer::with_capacity(SECRETS_BYTES);
-        self.write(&mut out);
-        SecretBytes::new(out.finish())
-    }
-
-    /// Reads what [`DeviceKeys::encode`] wrote.
-    ///
-    /// # Errors
-    /// If the layout is another one.
-    pub fn decode(bytes: &SecretBytes) -> Result<Self, codec::Error> {
-        bytes.expose(|bytes| Self::read(Reader::new(bytes)))
-    }
-
-    fn write(&self, out: &mut Writer) {
-        out.bytes(&self.device.0);
-        self.signing.seed().expose(|seed| out.bytes(seed).len());
-        self.kem.seed().expose(|seed| out.bytes(seed).len());
-        self.own.expose(|own| out.bytes(own).len());
-    }
-
-    fn read(mut from: Reader<'_>) -> Result<Self, codec::Error> {
-        let device = DeviceId(from.array()?);
-        let mut secret = || Secret::<32>::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort);
-        let (signing, kem, own) = (secret()?, secret()?, secret()?);
-        from.finish()?;
-        Ok(Self { device, signing: SigningKey::from_seed(signing), kem: KemSecretKey::from_seed(kem), own })
-    }
-
-    /// Keeps them in the state folder, readable by this user alone.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub fn save(&self, fingerprint: &Fingerprint, state: &StateDir) -> Result<(), Error> {
-        let mut out = Writer::with_capacity(KEY_BYTES);
-        self.write(out.bytes(KEY_MAGIC).bytes(&fingerprint.0));
-        let bytes = SecretBytes::new(out.finish());
-        bytes
-            .expose(|bytes| state.replace(KEY_FILE, bytes))
-            .map_err(|error| io_error(state, KEY_FILE, &error))
-    }
-
-    /// Reads them from the state folder; `None` if this machine is no device of the vault.
-    ///
-    /// # Errors
-    /// [`Error::State`], also if anybody but this user and root may read or change the file.
-    pub fn load(fingerprint: &Fingerprint, state: &StateDir) -> Result<Option<Self>, Error> {
-        let file = state.reader(KEY_FILE).map_err(|error| io_error(state, KEY_FILE, &error))?;
-        let Some(file) = file else { return Ok(None) };
-        // Of the file that is read, not of the name: nothing can be swapped in between.
-        let about = file.metadata().map_err(|error| io_error(state, KEY_FILE, &error))?;
-        if about.uid() != 0 && about.uid() != rustix::process::geteuid().as_raw() {
-            return Err(state_error(state, KEY_FILE, "it belongs to another user"));
-        }
-        if about.mode() & 0o077 != 0 {
-            return Err(state_error(state, KEY_FILE, "others than its owner may read or change it"));
-        }
-        let mut bytes = Vec::with_capacity(KEY_BYTES);
-        file.take(KEY_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| io_error(state, KEY_FILE, &error))?;
-        let bytes = SecretBytes::new(bytes);
-        let keys = bytes.expose(|bytes| -> Result<Self, codec::Error> {
-            let mut from = Reader::new(bytes);
-            from.exactly(KEY_MAGIC, "magic")?;
-            from.exactly(&fingerprint.0, "vault")?;
-            Self::read(from)
-        });
-        keys.map(Some).map_err(|error| state_error(state, KEY_FILE, &error.to_string()))
-    }
-
-    /// Seals what this machine remembers: nothing but this device's key opens it.
-    fn protect(&self, fingerprint: &Fingerprint, name: &str, bytes: &[u8]) -> Vec<u8> {
-        let context = [&fingerprint.0[..], name.as_bytes()].concat();
-        self.state_key(fingerprint).expose(|key| cseal::wrap(key, "local-state", &context, bytes))
-    }
-
-    fn unprotect(&self, fingerprint: &Fingerprint, name: &str, sealed: &[u8]) -> Option<SecretBytes> {
-        let context = [&fingerprint.0[..], name.as_bytes()].concat();
-        self.state_key(fingerprint).expose(|key| cseal::unwrap(key, "local-state", &context, sealed)).ok()
-    }
-
-    fn state_key(&self, fingerprint: &Fingerprint) -> Secret<32> {
-        self.own.expose(|own| derive(own, &[], "state", &fingerprint.0))
-    }
-
-    fn hedge(&self, fingerprint: &Fingerprint) -> Secret<32> {
-        self.own.expose(|own| derive(own, &[], "hedge", &fingerprint.0))
-    }
-}
-
 /// A vault as a device sees it: it can be added to, and nothing in this type can read.
 pub struct DeviceVault {
     store: Arc<dyn Store>,
@@ -666,128 +460,12 @@ fn load_pins(keys: &DeviceKeys, fingerprint: &Fingerprint, state: &StateDir) -> 
     pins.map(Some).map_err(|error| state_error(state, PINS_FILE, &error.to_string()))
 }
 
-/// Seals a message to a device.
-///
-/// # Panics
-/// If what was just sealed doesn't open: then this machine miscomputes.
-#[must_use]
-pub fn seal_message(
-    fingerprint: &Fingerprint,
-    device: DeviceId,
-    known: &crate::crypto::kem::KemPublicKey,
-    held: Option<(Epoch, Secret<32>)>,
-    hedge: Secret<32>,
-    message: &Message,
-) -> Sealed {
-    let (epoch, psk) = held.unwrap_or_else(|| (Epoch(0), pseal::no_psk()));
-    let header = pseal::Header { vault: fingerprint.vault_id(), device, epoch, kind: Kind::Message };
-    let sealer = Sealer::new(*fingerprint, known.clone(), psk, hedge);
-    let sealed = message.encode().expose(|bytes| sealer.seal(&header, &[bytes], None, Check::Whole));
-    sealed.expect("what was just sealed opens")
-}
-
 /// Seals under the newest epoch of `log`.
 fn sealer(log: &Log, keys: &DeviceKeys, grant: &Grant) -> Result<Sealer, Error> {
     let fingerprint = log.fingerprint();
     let psk = grant.psks.get(&log.keys().newest).ok_or(Error::NotApproved { device: keys.device })?;
     let (recipient, hedge) = (log.keys().newest_key.clone(), keys.hedge(&fingerprint));
     Ok(Sealer::new(fingerprint, recipient, psk.duplicate(), hedge))
-}
-
-/// Reads all messages after those that `grant` has taken in, and hands reseeds on.
-fn read_messages(
-    store: &dyn Store,
-    log: &Log,
-    keys: &DeviceKeys,
-    known: &Device,
-    grant: Option<Grant>,
-) -> Result<(Grant, Vec<Reseed>), Error> {
-    let fingerprint = log.fingerprint();
-    let already = grant.as_ref().map_or(0, |grant| grant.read);
-    let mut dedup = grant.as_ref().map(|grant| grant.dedup.duplicate());
-    let mut psks = grant.map(|grant| grant.psks).unwrap_or_default();
-    let mut reseeds = Vec::new();
-    for digest in known.messages.iter().skip(already) {
-        let name = Place::Message { device: keys.device, digest: *digest }.name();
-        let object = fetch::checked(store, &name, MESSAGE_BYTES_MAX, |bytes| {
-            if digest::digest(bytes) == *digest {
-                Ok(bytes.to_vec())
-            } else {
-                Err(damaged(&name, "it does not match its name"))
-            }
-        })?;
-        let wrong = |what: String| Error::Damaged { name: name.clone(), what };
-        let header = pseal::peek(&object).map_err(|error| match error {
-            pseal::Error::NewerVersion => Error::Newer { name: name.clone() },
-            error => wrong(error.to_string()),
-        })?;
-        let psk = match header.epoch {
-            Epoch(0) => pseal::no_psk(),
-            epoch => psks
-                .get(&epoch)
-                .map(Secret::duplicate)
-                .ok_or_else(|| wrong("it needs a key that this device was never given".to_owned()))?,
-        };
-        let expected = pseal::Header {
-            vault: fingerprint.vault_id(),
-            device: keys.device,
-            epoch: header.epoch,
-            kind: Kind::Message,
-        };
-        let plaintext = pseal::open(&fingerprint, &keys.kem, &psk, &expected, &object)
-            .map(SecretBytes::new)
-            .map_err(|error| wrong(error.to_string()))?;
-        let message = plaintext.expose(Message::decode).map_err(|error| wrong(error.to_string()))?;
-        match message {
-            None => return Err(Error::Newer { name }),
-            Some(Message::Grant { fingerprint: of, epoch, psk, dedup: secret }) => {
-                if of != fingerprint {
-                    return Err(Error::OtherVault { expected: fingerprint, found: of });
-                }
-                dedup = Some(secret);
-                psks.insert(epoch, psk);
-            }
-            Some(Message::Epoch { epoch, psk }) => {
-                psks.insert(epoch, psk);
-            }
-            Some(Message::Reseed(reseed)) => reseeds.push(reseed),
-        }
-    }
-    let dedup = dedup.ok_or(Error::NotApproved { device: keys.device })?;
-    let oldest = log.keys().oldest;
-    psks.retain(|epoch, _| *epoch >= oldest);
-    Ok((Grant { dedup, psks, read: known.messages.len() }, reseeds))
-}
-
-/// Moves the pin to where an owner says that the device's chain ends, and keeps the chunk lists until their
-/// jobs run.
-///
-/// Only forward, and no further than that: a header beyond it is one that nobody has vouched for. What was
-/// written before the device's newest snapshot that it knows of would bring chunks back that no snapshot
-/// uses any more, and is passed over.
-fn take_reseeds(
-    reseeds: Vec<Reseed>,
-    keys: &DeviceKeys,
-    pins: &mut Pins,
-    state: &StateDir,
-) -> Result<(), Error> {
-    let Some(head) = reseeds.iter().map(|reseed| reseed.head(keys.device)).max_by_key(|head| head.seq) else {
-        return Ok(());
-    };
-    pins.advance(pins.log, [head]);
-    if pins.heads.get(&keys.device) != Some(&head) {
-        return Ok(());
-    }
-    for reseed in reseeds.iter().filter(|reseed| reseed.head(keys.device) == head && !reseed.rows.is_empty())
-    {
-        let name = Reseed::file_name(&reseed.job);
-        let mut out = Writer::new();
-        reseed.write(&mut out);
-        let sealed = keys.protect(&pins.fingerprint, &name, out.as_slice());
-        state.replace(&name, &sealed).map_err(|error| io_error(state, &name, &error))?;
-    }
-    // Before the messages count as read: whatever cuts this off, they are read again.
-    save_pins(keys, pins, state)
 }
 
 /// The device's newest header, held against what it remembers having put.
@@ -824,114 +502,4 @@ fn own_head(
         newest = pinned;
     }
     Ok(newest)
-}
-
-/// What the device was given up to now; kept if there is anything new in it.
-fn current_grant(
-    store: &dyn Store,
-    log: &Log,
-    keys: &DeviceKeys,
-    known: &Device,
-    pins: &mut Pins,
-    state: &StateDir,
-) -> Result<Grant, Error> {
-    let fingerprint = log.fingerprint();
-    let held = load_grant(keys, &fingerprint, state)?;
-    let before = held.as_ref().map(|grant| (grant.read, grant.psks.len()));
-    let (grant, reseeds) = read_messages(store, log, keys, known, held)?;
-    take_reseeds(reseeds, keys, pins, state)?;
-    if before != Some((grant.read, grant.psks.len())) {
-        save_grant(keys, &fingerprint, state, &grant)?;
-    }
-    Ok(grant)
-}
-
-fn load_grant(
-    keys: &DeviceKeys,
-    fingerprint: &Fingerprint,
-    state: &StateDir,
-) -> Result<Option<Grant>, Error> {
-    let Some(bytes) = load_protected(keys, fingerprint, state, GRANT_FILE)? else { return Ok(None) };
-    let grant = bytes.expose(|bytes| -> Result<Grant, codec::Error> {
-        let mut from = Reader::new(bytes);
-        let secret =
-            |from: &mut Reader<'_>| Secret::<32>::from_slice(from.bytes(32)?).ok_or(codec::Error::TooShort);
-        let dedup = secret(&mut from)?;
-        let read = usize::try_from(from.u64()?).map_err(|_| codec::Error::TooShort)?;
-        let count = from.count(36)?;
-        let mut psks = BTreeMap::new();
-        for _ in 0..count {
-            psks.insert(Epoch(from.u32()?), secret(&mut from)?);
-        }
-        from.finish()?;
-        Ok(Grant { dedup, psks, read })
-    });
-    grant.map(Some).map_err(|error| state_error(state, GRANT_FILE, &error.to_string()))
-}
-
-fn save_grant(
-    keys: &DeviceKeys,
-    fingerprint: &Fingerprint,
-    state: &StateDir,
-    grant: &Grant,
-) -> Result<(), Error> {
-    let mut out = Writer::with_capacity(44 + grant.psks.len() * 36);
-    grant.dedup.expose(|dedup| out.bytes(dedup).len());
-    out.u64(grant.read as u64).count(grant.psks.len());
-    for (epoch, psk) in &grant.psks {
-        out.u32(epoch.0);
-        psk.expose(|psk| out.bytes(psk).len());
-    }
-    let plaintext = SecretBytes::new(out.finish());
-    let sealed = plaintext.expose(|bytes| keys.protect(fingerprint, GRANT_FILE, bytes));
-    state.replace(GRANT_FILE, &sealed).map_err(|error| io_error(state, GRANT_FILE, &error))
-}
-
-fn load_protected(
-    keys: &DeviceKeys,
-    fingerprint: &Fingerprint,
-    state: &StateDir,
-    name: &str,
-) -> Result<Option<SecretBytes>, Error> {
-    let sealed = state.read(name, STATE_BYTES_MAX.max(PINS_BYTES_MAX));
-    let Some(sealed) = sealed.map_err(|error| io_error(state, name, &error))? else { return Ok(None) };
-    let opened = keys.unprotect(fingerprint, name, &sealed);
-    opened.map(Some).ok_or_else(|| state_error(state, name, "it does not open with this device's key"))
-}
-
-/// Local state that fails its check.
-#[must_use]
-pub fn state_error(state: &StateDir, name: &str, what: &str) -> Error {
-    Error::State { place: state.path().join(name).display().to_string(), what: what.to_owned() }
-}
-
-/// Local state that could not be read or written.
-#[must_use]
-pub fn io_error(state: &StateDir, name: &str, error: &io::Error) -> Error {
-    state_error(state, name, &error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_device_key_that_others_may_read_or_change_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::new(folder.path());
-        let fingerprint = Fingerprint([5; 32]);
-        assert!(DeviceKeys::load(&fingerprint, &state).unwrap().is_none());
-        let keys = DeviceKeys::generate();
-        keys.save(&fingerprint, &state).unwrap();
-        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o602, false), (0o610, false)] {
-            std::fs::set_permissions(folder.path().join(KEY_FILE), Permissions::from_mode(mode)).unwrap();
-            match DeviceKeys::load(&fingerprint, &state) {
-                Ok(loaded) => assert!(good && loaded.unwrap().device == keys.device, "{mode:o}"),
-                Err(error) => assert!(!good && matches!(error, Error::State { .. }), "{mode:o}: {error}"),
-            }
-        }
-    }
 }
