@@ -190,7 +190,7 @@ impl<'a> TableWriter<'a> {
     pub fn add(&mut self, row: Row) -> Result<(), Error> {
         row.write(&mut self.rows);
         self.rows_count += 1;
-        if self.rows_count % ROWS_A_PIECE == 0 { self.flush() } else { Ok(()) }
+        if self.rows_count.is_multiple_of(ROWS_A_PIECE) { self.flush() } else { Ok(()) }
     }
 
     /// Puts it in the place of the old one.
