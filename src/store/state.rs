@@ -266,15 +266,31 @@ impl StateWriter {
     /// # Errors
     /// What the system says; the old file stays then.
     pub fn finish(self) -> io::Result<()> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let Some((temporary, path)) = self.names else { return Ok(()) };
-        file.sync_all()?;
-        std::fs::rename(&temporary.0, &path)?;
+        let Some(path) = self.end(true)? else { return Ok(()) };
         // The rename itself must last, or a pin could fall back to its former state.
         match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
         }
+    }
+
+    /// Gives the file its name without waiting for the disk: for what costs some time if a power cut takes it, or
+    /// leaves a part of it, and nothing else.
+    ///
+    /// # Errors
+    /// As [`StateWriter::finish`].
+    pub fn finish_cache(self) -> io::Result<()> {
+        self.end(false).map(drop)
+    }
+
+    fn end(self, is_durable: bool) -> io::Result<Option<PathBuf>> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Some((temporary, path)) = self.names else { return Ok(None) };
+        if is_durable {
+            file.sync_all()?;
+        }
+        std::fs::rename(&temporary.0, &path)?;
+        Ok(Some(path))
     }
 }
 

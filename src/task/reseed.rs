@@ -115,18 +115,22 @@ pub fn reseed(
     Ok(summary)
 }
 
-/// What a device would remember of one of its snapshots; none if part of it can't be read.
+/// What a device would remember of one of its snapshots whose indexes have all that it uses and nothing else, as
+/// those of a sealed file do: what leads to the chunks isn't read.
 ///
 /// # Errors
-/// [`Error::Interrupted`].
-pub fn of_snapshot(reader: &SnapshotReader<'_>, observer: &dyn Observer) -> Result<Option<Reseed>, Error> {
-    let (history, job, seq) = (reader.history(), reader.body().job, reader.snapshot().header.seq);
+/// [`error::Error::Missing`], [`error::Error::Damaged`] or [`error::Error::Store`] of an index.
+pub fn of_indexes(reader: &SnapshotReader<'_>) -> Result<Reseed, Error> {
+    let (vault, history, body) = (reader.vault(), reader.history(), reader.body());
     let head = history.head().ok_or(Error::Nothing { what: "the device has no snapshot" })?;
-    let mut summary = Summary { head, jobs: 1, chunks: 0, left_out: 0, damaged: 0 };
-    let ids = chunks_of(reader, &mut summary, observer)?;
+    let mut ids = HashSet::new();
+    for part in &body.indexes {
+        let located = history.locate(vault.log(), part.name)?;
+        ids.extend(vault.index(history.device(), &located)?.entries().map(|(id, _)| id));
+    }
     let (objects, rows) = Listed::of(history).places(reader, &ids);
-    let is_whole = summary.damaged == 0 && rows.len() == ids.len();
-    Ok(is_whole.then_some(Reseed { newest: head.seq, digest: head.digest, job, seq, objects, rows }))
+    let seq = reader.snapshot().header.seq;
+    Ok(Reseed { newest: head.seq, digest: head.digest, job: body.job, seq, objects, rows })
 }
 
 /// The newest snapshot of each job that the device would still remember, with its body.

@@ -123,7 +123,8 @@ pub fn seal_again_if<E: From<Error>>(
     let history = Arc::new(vault.locked().history(device).map_err(Error::from)?);
     let last = newest(&vault, &history)?;
     let reader = SnapshotReader::load(&vault, Arc::clone(&history), last).map_err(Error::from)?;
-    let reseed = reseed::of_snapshot(&reader, observer)?.map(|reseed| only_whole_packs(&reader, reseed));
+    // Without an index everything is made anew from the source, as it is for a pack that is damaged.
+    let reseed = reseed::of_indexes(&reader).ok().map(|reseed| only_whole_packs(&reader, reseed));
     let before = reseed.map(|reseed| Before { reseed, reader: &reader });
     let mut options = options;
     let sealing = options.sealing.unwrap_or_else(|| Sealing::new(StateDir::forgetful()));
@@ -135,7 +136,7 @@ pub fn seal_again_if<E: From<Error>>(
     drop(writer);
     check(&lost_since(&reader)?)?;
     let now = options.now;
-    let kept = forget_older(&mut vault, device, now, observer)?;
+    let kept = forget_older(&mut vault, device, now)?;
     let authority = SigningKey::from_seed(vault.admin().map_err(Error::from)?.authority_seed.duplicate());
     let file_bytes = finish(draft, &vault.log().fingerprint(), &authority, observer)?;
     Ok(Summary { backup, file_bytes, bytes_kept: kept })
@@ -229,38 +230,35 @@ pub fn newest<'h>(vault: &Vault, history: &'h History) -> Result<&'h Snapshot, E
 /// damaged is made anew from the source, and bytes that no file has any more don't stay in the file.
 fn only_whole_packs(reader: &SnapshotReader<'_>, mut before: Reseed) -> Reseed {
     let (vault, history) = (reader.vault(), reader.history());
-    let used: HashSet<Prefix> = before.rows.iter().map(|row| row.id).collect();
-    let is_exact = |pack: &ListedPack| -> Result<bool, error::Error> {
+    let mut used: Vec<HashSet<Prefix>> = before.objects.packs.iter().map(|_| HashSet::new()).collect();
+    for row in &before.rows {
+        if let Some(used) = used.get_mut(row.pack as usize) {
+            used.insert(row.id);
+        }
+    }
+    let is_exact = |pack: &ListedPack, used: &HashSet<Prefix>| -> Result<bool, error::Error> {
         let located = history.locate(vault.log(), pack.name)?;
         let name = Place::Pack { device: history.device(), digest: located.name }.name();
         whole_object_bytes(vault.store(), &name, &located)?;
-        let chunks = reader.pack(&pack.name)?;
-        Ok(chunks.directory().chunks().all(|(id, _)| used.contains(&prefix(&id))))
+        let held = reader.pack(&pack.name)?;
+        let mut chunks = held.directory().chunks();
+        Ok(held.directory().chunk_count() == used.len() && chunks.all(|(id, _)| used.contains(&prefix(&id))))
     };
-    let exact: Vec<bool> =
-        before.objects.packs.par_iter().with_max_len(1).map(|pack| is_exact(pack).unwrap_or(false)).collect();
+    let packs = before.objects.packs.par_iter().zip(&used).with_max_len(1);
+    let exact: Vec<bool> = packs.map(|(pack, used)| is_exact(pack, used).unwrap_or(false)).collect();
     before.rows.retain(|row| exact.get(row.pack as usize) == Some(&true));
     before
 }
 
 /// Hides all snapshots but the newest, and takes out what that doesn't use; says how many bytes of older
 /// snapshots stay.
-fn forget_older(
-    vault: &mut Vault,
-    device: DeviceId,
-    now: u64,
-    observer: &dyn Observer,
-) -> Result<u64, Error> {
+fn forget_older(vault: &mut Vault, device: DeviceId, now: u64) -> Result<u64, Error> {
     let history = Arc::new(vault.locked().history(device)?);
     let last = newest(vault, &history)?;
     let last_seq = last.header.seq;
     let reader = SnapshotReader::load(vault, Arc::clone(&history), last)?;
-    let used = reseed::of_snapshot(&reader, observer)?;
+    let Reseed { objects, .. } = reseed::of_indexes(&reader)?;
     drop(reader);
-    let Some(Reseed { objects, .. }) = used else {
-        let name = Place::Pack { device, digest: last.header.body };
-        return Err(damaged(&name.name(), "what was just sealed does not read back").into());
-    };
     let mut kept: HashSet<Digest> = objects.packs.iter().map(|pack| pack.name).collect();
     kept.extend(objects.indexes.iter().flat_map(|group| &group.parts).map(|part| part.reference.name));
     kept.insert(last.header.body);

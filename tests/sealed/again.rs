@@ -1,6 +1,7 @@
 //! Sealing again: what didn't change is taken over byte for byte, and what is gone from the folder is gone
 //! from the file.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
@@ -14,8 +15,12 @@ use strongroom::seal::pseal;
 use strongroom::seal::pseal::Kind;
 use strongroom::store::state::StateDir;
 use strongroom::task::error::Error;
-use strongroom::task::reseed;
 use strongroom::task::seal;
+use strongroom::tree::entry::ChunkRef;
+use strongroom::tree::entry::EntryKind;
+use strongroom::tree::node::EntryReader;
+use strongroom::tree::node::NodeKind;
+use strongroom::tree::node::RefReader;
 use strongroom::vault::index::Prefix;
 use strongroom::vault::index::prefix;
 use strongroom::vault::name::Place;
@@ -68,8 +73,28 @@ fn contents(bytes: &[u8]) -> HashMap<Prefix, Vec<u8>> {
 /// The ids of the chunks that the file's snapshot uses.
 fn used(bytes: &[u8]) -> HashSet<Prefix> {
     let vault = admit(bytes).unwrap().unlock(&way(1)).unwrap();
-    let all = reseed::of_snapshot(&seal::reader(&vault).unwrap().unwrap(), &Silent).unwrap().unwrap();
-    all.rows.iter().map(|row| row.id).collect()
+    let reader = seal::reader(&vault).unwrap().unwrap();
+    let ids = RefCell::new(HashSet::new());
+    let fetch = |kind: NodeKind, wanted: &ChunkRef| {
+        ids.borrow_mut().insert(prefix(&wanted.id));
+        reader.node(kind, wanted)
+    };
+    let mut trees = vec![reader.body().root];
+    while let Some(tree) = trees.pop() {
+        for entry in EntryReader::new(tree, &fetch) {
+            let kind = entry.unwrap().kind;
+            match &kind {
+                EntryKind::Directory { tree } => trees.push(*tree),
+                EntryKind::File { content, .. } => {
+                    for chunk in RefReader::new(content, kind.content_bytes(), &fetch) {
+                        ids.borrow_mut().insert(prefix(&chunk.unwrap().id));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    ids.into_inner()
 }
 
 /// The file is sound, opens to the folder, and holds what its snapshot uses and nothing else.

@@ -417,6 +417,6 @@ impl<'a> FilesWriter<'a> {
         trailer.u64(at).u64(u64::from(length));
         self.write_plain(trailer.as_slice())?;
         let (memory, name) = (self.memory, &self.name);
-        self.file.finish().map_err(|error| io_error(memory, name, &error).into())
+        self.file.finish_cache().map_err(|error| io_error(memory, name, &error).into())
     }
 }
