@@ -257,8 +257,8 @@ pub fn backup(
     resumed.retain(|pack| stored.get(&pack.object.name) == Some(&u64::from(pack.object.length)));
     drop(stored);
     let resumed_packs = resumed.len();
-    let sealed = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
-    let (items, bytes) = match sealed.map(|before| before.reader.body().counts) {
+    let sealed_before = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
+    let (items, bytes) = match sealed_before.map(|before| before.reader.body().counts) {
         Some(counts) => (counts.files, counts.bytes),
         None => (last_run.files, last_run.bytes),
     };
@@ -276,9 +276,7 @@ pub fn backup(
         for pack in &packs {
             known.add_pack(pack);
         }
-        if let Some(Before { reader, .. }) =
-            options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref())
-        {
+        if let Some(Before { reader, .. }) = sealed_before {
             let carried = carry(vault, reader, &known.take_out(), packing(options), &caches, observer)?;
             for pack in &carried {
                 known.add_pack(pack);
