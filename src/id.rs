@@ -3,7 +3,11 @@
 //! All of them are public: they stand in the clear in a vault (all but [`ChunkId`] and [`JobId`], which
 //! appear only inside sealed objects) and may be printed.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 
 /// Defines an identifier of `$bytes` bytes that prints as lower-case hex.
 macro_rules! identifier {
@@ -116,6 +120,31 @@ impl Digest {
         bytes.copy_from_slice(&self.0[..16]);
         SnapshotId(bytes)
     }
+}
+
+/// A map by ids, or by the beginnings of ids.
+pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// A set of ids, or of the beginnings of ids.
+pub type IdSet<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
+
+/// For ids that are digests, keyed where somebody else might choose what they are of: their first bytes are as good
+/// as any hash of them.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
 }
 
 /// A generation of sealing keys, from 1.

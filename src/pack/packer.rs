@@ -4,11 +4,11 @@
 //! costly step, and one that any thread can do), a [`Packer`] puts the blocks together. The order of
 //! chunks is kept throughout, so the same input gives the same packs.
 
-use std::collections::HashSet;
 use std::mem;
 
 use crate::codec::Writer;
 use crate::id::ChunkId;
+use crate::id::IdSet;
 
 use super::compress;
 use super::{
@@ -181,7 +181,8 @@ fn check_layout(bytes: &[u8], chunks: &[RawChunk]) -> Result<(), Error> {
     if bytes.len() > BLOCK_BYTES_MAX || chunks.len() > CHUNKS_MAX {
         return Err(Error::Unpackable("there are too many for a block"));
     }
-    let mut ids = HashSet::with_capacity(chunks.len());
+    let mut ids = IdSet::default();
+    ids.reserve(chunks.len());
     if chunks.iter().all(|chunk| ids.insert(chunk.id)) {
         Ok(())
     } else {
@@ -209,7 +210,7 @@ fn check_ids(
 pub struct Packer {
     target: usize,
     blocks: Vec<Block>,
-    ids: HashSet<ChunkId>,
+    ids: IdSet<ChunkId>,
     directory_bytes: usize,
     blocks_bytes: usize,
 }
@@ -221,7 +222,7 @@ impl Packer {
         Self {
             target: target_bytes.min(PLAINTEXT_BYTES_MAX),
             blocks: Vec::new(),
-            ids: HashSet::new(),
+            ids: IdSet::default(),
             directory_bytes: HEAD_BYTES,
             blocks_bytes: 0,
         }
