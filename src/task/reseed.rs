@@ -6,12 +6,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::id::DeviceId;
 use crate::id::Digest;
+use crate::id::IdMap;
 use crate::id::JobId;
 use crate::observe::Event;
 use crate::observe::Observer;
@@ -116,19 +116,28 @@ pub fn reseed(
 }
 
 /// What a device would remember of one of its snapshots whose indexes have all that it uses and nothing else, as
-/// those of a sealed file do: what leads to the chunks isn't read.
+/// those of a sealed file do, but for the indexes: what leads to the chunks isn't read.
 ///
 /// # Errors
 /// [`error::Error::Missing`], [`error::Error::Damaged`] or [`error::Error::Store`] of an index.
 pub fn of_indexes(reader: &SnapshotReader<'_>) -> Result<Reseed, Error> {
     let (vault, history, body) = (reader.vault(), reader.history(), reader.body());
     let head = history.head().ok_or(Error::Nothing { what: "the device has no snapshot" })?;
-    let mut ids = HashSet::new();
+    let listed = Listed::of(history);
+    let mut packs = Packs::of(&listed);
+    let mut rows: IdMap<Prefix, Row> = IdMap::default();
     for part in &body.indexes {
         let located = history.locate(vault.log(), part.name)?;
-        ids.extend(vault.index(history.device(), &located)?.entries().map(|(id, _)| id));
+        let index = vault.index(history.device(), &located)?;
+        rows.reserve(index.len());
+        for (id, pack) in index.entries() {
+            if let Some(pack) = packs.number(pack) {
+                rows.entry(id).or_insert(Row { id, pack, index: NO_INDEX });
+            }
+        }
     }
-    let (objects, rows) = Listed::of(history).places(reader, &ids);
+    let objects = Objects { packs: packs.packs, indexes: Vec::new() };
+    let rows = rows.into_values().collect();
     let seq = reader.snapshot().header.seq;
     Ok(Reseed { newest: head.seq, digest: head.digest, job: body.job, seq, objects, rows })
 }
@@ -218,11 +227,11 @@ fn chunks_of(
 }
 
 /// Which header lists each object, and with which length.
-struct Listed(HashMap<Digest, (u64, u32)>);
+struct Listed(IdMap<Digest, (u64, u32)>);
 
 impl Listed {
     fn of(history: &History) -> Self {
-        let mut listed = HashMap::new();
+        let mut listed = IdMap::default();
         for Snapshot { header, .. } in history.snapshots() {
             for object in &header.objects {
                 listed.entry(object.name).or_insert((header.seq, object.length));
@@ -243,19 +252,15 @@ impl Listed {
                 u32::try_from(objects.indexes.len() - 1).ok()
             })
             .collect();
-        let mut numbers: HashMap<Digest, Option<u32>> = HashMap::new();
+        let mut packs = Packs::of(self);
         let mut rows = Vec::new();
         for id in ids {
             let Some((index, name)) = reader.indexed(id) else { continue };
-            let pack = *numbers.entry(name).or_insert_with(|| {
-                let (listed, length) = *self.0.get(&name)?;
-                objects.packs.push(ListedPack { name, length, listed });
-                u32::try_from(objects.packs.len() - 1).ok()
-            });
-            let Some(pack) = pack else { continue };
+            let Some(pack) = packs.number(name) else { continue };
             let index = groups.get(index).copied().flatten().unwrap_or(NO_INDEX);
             rows.push(Row { id: *id, pack, index });
         }
+        objects.packs = packs.packs;
         (objects, rows)
     }
 
@@ -266,6 +271,28 @@ impl Listed {
             Some(IndexPart { reference: *reference, length })
         };
         Some(IndexGroup { listed, parts: parts.iter().map(part).collect::<Option<_>>()? })
+    }
+}
+
+/// The packs that chunks are found in, numbered as they come.
+struct Packs<'l> {
+    listed: &'l Listed,
+    numbers: IdMap<Digest, Option<u32>>,
+    packs: Vec<ListedPack>,
+}
+
+impl<'l> Packs<'l> {
+    fn of(listed: &'l Listed) -> Self {
+        Self { listed, numbers: IdMap::default(), packs: Vec::new() }
+    }
+
+    /// The number of a pack; nothing if no header lists it.
+    fn number(&mut self, name: Digest) -> Option<u32> {
+        *self.numbers.entry(name).or_insert_with(|| {
+            let (listed, length) = *self.listed.0.get(&name)?;
+            self.packs.push(ListedPack { name, length, listed });
+            u32::try_from(self.packs.len() - 1).ok()
+        })
     }
 }
 

@@ -257,19 +257,23 @@ fn forget_older(vault: &mut Vault, device: DeviceId, now: u64) -> Result<u64, Er
     let last = newest(vault, &history)?;
     let last_seq = last.header.seq;
     let reader = SnapshotReader::load(vault, Arc::clone(&history), last)?;
-    let Reseed { objects, .. } = reseed::of_indexes(&reader)?;
-    drop(reader);
-    let mut kept: HashSet<Digest> = objects.packs.iter().map(|pack| pack.name).collect();
-    kept.extend(objects.indexes.iter().flat_map(|group| &group.parts).map(|part| part.reference.name));
+    let mut kept: HashSet<Digest> = reader.body().indexes.iter().map(|part| part.name).collect();
+    for part in &reader.body().indexes {
+        let located = history.locate(vault.log(), part.name)?;
+        kept.extend(vault.index(device, &located)?.packs());
+    }
     kept.insert(last.header.body);
+    drop(reader);
     let older: Vec<u64> = history
         .snapshots()
         .iter()
         .map(|snapshot| snapshot.header.seq)
         .filter(|seq| *seq != last_seq && !vault.log().is_forgotten(device, *seq))
         .collect();
-    let taken_over = objects.packs.iter().filter(|pack| pack.listed != last_seq);
-    let bytes_kept = taken_over.map(|pack| u64::from(pack.length)).sum();
+    let before = history.snapshots().iter().filter(|snapshot| snapshot.header.seq != last_seq);
+    let taken_over =
+        before.flat_map(|snapshot| &snapshot.header.objects).filter(|object| kept.contains(&object.name));
+    let bytes_kept = taken_over.map(|object| u64::from(object.length)).sum();
     if !older.is_empty() {
         let forget = vault.forget(device, &older, now, &no_wait)?;
         let unused: HashSet<Digest> = history

@@ -175,14 +175,11 @@ impl Known {
         (known, last_run, resumed)
     }
 
-    /// The chunks of a sealed file that is sealed again: what an owner read out of it, without its indexes, so
-    /// that the new snapshot has one of its own.
+    /// The chunks of a sealed file that is sealed again: what an owner read out of it.
     #[must_use]
     pub fn of_sealed_file(vault: &DeviceVault, before: &Reseed) -> Self {
         let mut known = Self::default();
-        let objects = Objects { packs: before.objects.packs.clone(), indexes: Vec::new() };
-        let rows = before.rows.iter().map(|row| Row { index: NO_INDEX, ..*row }).collect();
-        known.take_reseed(vault, &Reseed { objects, rows, ..*before });
+        known.take_reseed(vault, before);
         known
     }
 
