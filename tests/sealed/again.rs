@@ -15,6 +15,7 @@ use strongroom::seal::pseal;
 use strongroom::seal::pseal::Kind;
 use strongroom::store::state::StateDir;
 use strongroom::task::error::Error;
+use strongroom::task::lost::Lost;
 use strongroom::task::seal;
 use strongroom::tree::entry::ChunkRef;
 use strongroom::tree::entry::EntryKind;
@@ -186,6 +187,45 @@ fn what_was_deleted_is_found_by_nobody_who_opens_every_pack() {
     desk.seal_again().unwrap();
     assert!(!is_there(&secret[..64]) && !is_there(b"a line that stands"));
     holds_the_source_and_nothing_else(&desk);
+}
+
+#[test]
+fn of_small_files_that_change_here_and_there_nothing_stays_and_the_others_are_carried() {
+    let desk = Desk::of_small_files();
+    desk.seal();
+    for round in 0..3_u64 {
+        for number in (round..3_000).step_by(50) {
+            desk.write_small(number, 5_000 * (round + 1) + number);
+        }
+        // What one file no longer has another one has, which comes later.
+        fs::rename(desk.small(7 + round), desk.small(2_907 + round)).unwrap();
+        desk.write_small(7 + round, 90_000 + round);
+        fs::remove_file(desk.small(1_033 + round)).unwrap();
+        let summary = desk.seal_again().unwrap();
+        let counts = summary.backup.counts;
+        assert_eq!((counts.files, counts.files_new), (2_999 - round, 0));
+        // Of 900,000 bytes those that changed were read.
+        assert!(counts.bytes_new < 200_000, "{counts:?}");
+        holds_the_source_and_nothing_else(&desk);
+    }
+}
+
+#[test]
+fn files_that_go_are_told_whatever_is_remembered() {
+    let desk = Desk::of_small_files();
+    desk.seal();
+    desk.write_small(5, 20_000);
+    assert_eq!(desk.seal_again_told(), None);
+    // As many as before, and another name.
+    let older = desk.bytes();
+    let lost = |told: Option<Lost>| told.map(|lost| (lost.before, lost.files));
+    fs::remove_file(desk.small(17)).unwrap();
+    desk.write_small(3_000, 30_000);
+    assert_eq!(lost(desk.seal_again_told()), Some((3_000, 1)));
+    assert_eq!(desk.seal_again_told(), None);
+    // The memory has all names that are in the folder, and is of a newer file than this one.
+    fs::write(desk.file(), older).unwrap();
+    assert_eq!(lost(desk.seal_again_told()), Some((3_000, 1)));
 }
 
 #[test]

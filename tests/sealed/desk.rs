@@ -1,5 +1,6 @@
 //! A folder with something to seal in it, and beside it the file.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use strongroom::task::backup;
 use strongroom::task::backup::Input;
 use strongroom::task::backup::Sealing;
 use strongroom::task::error::Error;
+use strongroom::task::lost::Lost;
 use strongroom::task::restore;
 use strongroom::task::seal;
 use strongroom::task::seal::Summary;
@@ -94,6 +96,23 @@ impl Desk {
         desk
     }
 
+    /// With 3,000 files of one chunk each, and a memory of them.
+    pub fn of_small_files() -> Self {
+        let mut desk = Self::empty();
+        desk.memory = StateDir::new(&desk.path("memory"));
+        (0..10).for_each(|folder| fs::create_dir(desk.source().join(folder.to_string())).unwrap());
+        (0..3_000).for_each(|number| desk.write_small(number, number));
+        desk
+    }
+
+    pub fn write_small(&self, number: u64, seed: u64) {
+        fs::write(self.small(number), noise(10_000 + seed, 300)).unwrap();
+    }
+
+    pub fn small(&self, number: u64) -> PathBuf {
+        self.source().join(format!("{}/small{number}", number % 10))
+    }
+
     pub fn write_large(&self, number: u64, seed: u64) {
         fs::write(self.source().join(format!("large{number}")), noise(seed + 1, 3_000_000)).unwrap();
     }
@@ -160,6 +179,18 @@ impl Desk {
     ) -> Result<Summary, Error> {
         let (vault, draft) = self.unlock_draft(way)?;
         seal::seal_again(vault, &draft, self.input(), self.options(signer), observer)
+    }
+
+    /// Seals the folder again, and says what it was told of files that go, if it was told anything.
+    pub fn seal_again_told(&self) -> Option<Lost> {
+        let (vault, draft) = self.unlock_draft(&way(1)).unwrap();
+        let told = RefCell::new(None);
+        let check = |lost: &Lost| {
+            told.replace(Some(lost.clone()));
+            Ok::<_, Error>(())
+        };
+        seal::seal_again_if(vault, &draft, self.input(), self.options(None), &check, &Silent).unwrap();
+        told.into_inner()
     }
 
     /// The file, opened over a draft of the one that is to take its place.

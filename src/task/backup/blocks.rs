@@ -3,10 +3,19 @@
 use std::sync::mpsc::SyncSender;
 
 use crate::id::ChunkId;
+use crate::pack;
+use crate::pack::packer::BLOCK_BYTES;
 use crate::pack::packer::Blocker;
 use crate::pack::packer::ChunkKind;
 use crate::pack::packer::RawBlock;
+use crate::pack::packer::RawChunk;
+use crate::pack::unpacker::Place;
 use crate::task::error::Error;
+
+/// What is left of a block stays one by itself from this length on; shorter ones would make smaller and smaller blocks.
+const REST_BYTES_MIN: usize = BLOCK_BYTES / 4 * 3;
+
+const REACHES_PAST: pack::Error = pack::Error::Damaged("a chunk reaches past its block");
 
 /// Gathers chunks into blocks, contents apart from trees and lists, and sends them on.
 pub struct Blocks {
@@ -31,6 +40,39 @@ impl Blocks {
         let blocker = if kind == ChunkKind::Data { &mut self.data } else { &mut self.nodes };
         let full = blocker.add(id, kind, bytes)?;
         full.map_or(Ok(()), |block| self.send(block))
+    }
+
+    /// Takes what is kept of a block of an older pack, in the order in which it lies there. If that is most of it, it
+    /// stays a block: nothing is moved but what comes after a gap.
+    ///
+    /// # Errors
+    /// As [`Blocks::add`]; [`Error::Pack`] if a chunk isn't where it is said to be.
+    pub fn add_rest(
+        &mut self,
+        mut bytes: Vec<u8>,
+        chunks: &[(ChunkKind, ChunkId, Place)],
+    ) -> Result<(), Error> {
+        let kept: usize = chunks.iter().map(|(_, _, place)| place.length as usize).sum();
+        let is_data = chunks.iter().all(|(kind, ..)| *kind == ChunkKind::Data);
+        if !is_data || kept < REST_BYTES_MIN {
+            return chunks.iter().try_for_each(|(kind, id, place)| {
+                self.add(*kind, *id, place.of(&bytes).ok_or(REACHES_PAST)?)
+            });
+        }
+        let mut end = 0;
+        for (_, _, place) in chunks {
+            let begins = place.offset_in_block as usize;
+            let past = begins + place.of(&bytes).ok_or(REACHES_PAST)?.len();
+            bytes.copy_within(begins..past, end);
+            end += past - begins;
+        }
+        bytes.truncate(end);
+        let raw = |(kind, id, place): &(ChunkKind, ChunkId, Place)| RawChunk {
+            id: *id,
+            kind: *kind,
+            length: place.length,
+        };
+        self.send(RawBlock { bytes, chunks: chunks.iter().map(raw).collect() })
     }
 
     /// Sends what is left; more can be added after it.

@@ -1,16 +1,21 @@
 //! Chunks out of packs that are used in part: a sealed file takes what it still needs of them into packs that
 //! hold nothing else, and the rest goes with the old ones.
+//!
+//! That goes on beside the walk, which tells what is wanted as soon as it knows.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 
 use rayon::prelude::*;
 
-use crate::crypto::digest;
 use crate::id::ChunkId;
 use crate::id::Digest;
+use crate::id::IdMap;
 use crate::observe::Observer;
+use crate::pack;
 use crate::pack::packer::ChunkKind;
 use crate::pack::unpacker::Place;
 use crate::task::backup::blocks::Blocks;
@@ -24,21 +29,39 @@ use crate::vault::device::DeviceVault;
 use crate::vault::error;
 use crate::vault::index::Prefix;
 use crate::vault::index::prefix;
-use crate::vault::namer::Namer;
 use crate::vault::read::PackReader;
 use crate::vault::read::SnapshotReader;
 
-/// What is wanted of a pack: the name that its header lists it by, and the beginnings of the chunks' ids.
-pub type Wanted = (Digest, HashSet<Prefix>);
+/// What is wanted: chunks, by the beginnings of their ids and the names that headers list their packs by.
+#[derive(Default)]
+pub struct Wanted {
+    by_pack: BTreeMap<Digest, IdMap<Prefix, ChunkKind>>,
+    chunks: usize,
+}
 
-/// Takes what is wanted out of the packs that `reader` has, and stores it in new ones, which it returns.
+impl Wanted {
+    /// Wants one chunk more, which wasn't wanted before.
+    pub fn add(&mut self, pack: Digest, kind: ChunkKind, chunk: Prefix) {
+        self.by_pack.entry(pack).or_default().insert(chunk, kind);
+        self.chunks += 1;
+    }
+
+    /// How many chunks are wanted.
+    #[must_use]
+    pub fn chunks(&self) -> usize {
+        self.chunks
+    }
+}
+
+/// Takes what is wanted out of the packs that `reader` has as it is told, and stores it in new ones, which it
+/// returns.
 ///
 /// # Errors
 /// As reading a pack, of which everything wanted has to be there; as [`store::store`].
 pub fn carry(
     vault: &DeviceVault,
     reader: &SnapshotReader<'_>,
-    wanted: &[Wanted],
+    wanted: &Receiver<Wanted>,
     packing: Packing,
     caches: &Caches<'_>,
     observer: &dyn Observer,
@@ -47,69 +70,93 @@ pub fn carry(
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
         let storing = scope.spawn(move || store::store(vault, &blocks, packing, None, caches, observer));
         let unpacked = unpack(reader, wanted, Blocks::new(to_packer), observer);
-        let stored = storing.join().expect("the storing thread returns its errors and never panics")?;
+        let stored = storing.join().expect("the storing thread returns its errors and never panics");
+        let stored = stored.map_err(|error| blame(reader, error))?;
         unpacked.map(|()| stored)
     })
 }
 
+/// Hands on what is wanted. Whether a chunk is what its id names is seen where it is packed, as of any chunk.
 fn unpack(
     reader: &SnapshotReader<'_>,
-    wanted: &[Wanted],
+    wanted: &Receiver<Wanted>,
     mut blocks: Blocks,
     observer: &dyn Observer,
 ) -> Result<(), Error> {
-    for (name, ids) in wanted {
-        let pack = reader.pack(name)?;
-        let mut chunks: Vec<(ChunkId, Place)> =
-            pack.directory().chunks().filter(|(id, _)| ids.contains(&prefix(id))).collect();
-        if chunks.len() < ids.len() {
-            return Err(pack.damaged("chunks that the index finds here aren't in it").into());
-        }
-        // A pack's directory has them by their ids; together with their neighbours they compress better.
-        chunks.sort_by_key(|(_, place)| (place.block, place.offset_in_block));
-        let of_blocks: Vec<&[(ChunkId, Place)]> = chunks.chunk_by(|a, b| a.1.block == b.1.block).collect();
-        for some in of_blocks.chunks(BLOCKS_WAITING) {
-            if observer.interrupted() {
-                return Err(Error::Interrupted);
-            }
-            let read: Vec<Vec<Chunk>> =
-                some.par_iter().map(|chunks| read_block(reader, &pack, chunks)).collect::<Result<_, _>>()?;
-            for Chunk { kind, id, bytes } in read.into_iter().flatten() {
-                blocks.add(kind, id, &bytes)?;
-            }
-        }
+    let mut waiting: Vec<Rest> = Vec::new();
+    for (name, kinds) in wanted.iter().flat_map(|wanted| wanted.by_pack) {
+        gather(reader.pack(&name)?, &kinds, &mut waiting)?;
+        // More may be wanted of the last block, which is to be unpacked once.
+        let last = waiting.pop();
+        hand_on(reader, std::mem::take(&mut waiting), &mut blocks, observer)?;
+        waiting.extend(last);
     }
+    hand_on(reader, waiting, &mut blocks, observer)?;
     blocks.finish()
 }
 
-/// A chunk that was checked against its id.
-struct Chunk {
-    kind: ChunkKind,
-    id: ChunkId,
-    bytes: Vec<u8>,
+/// What is wanted of a block.
+struct Rest {
+    pack: Arc<PackReader>,
+    block: u32,
+    chunks: Vec<(ChunkKind, ChunkId, Place)>,
 }
 
-/// Some chunks of one block.
-fn read_block(
+/// Finds what is wanted of a pack, block by block.
+fn gather(
+    pack: Arc<PackReader>,
+    kinds: &IdMap<Prefix, ChunkKind>,
+    waiting: &mut Vec<Rest>,
+) -> Result<(), Error> {
+    let mut missing = kinds.len();
+    for (id, place) in pack.directory().chunks() {
+        let Some(kind) = kinds.get(&prefix(&id)) else { continue };
+        missing -= 1;
+        let chunk = (*kind, id, place);
+        match waiting.last_mut() {
+            Some(rest) if rest.block == place.block && rest.pack.listed() == pack.listed() => {
+                rest.chunks.push(chunk);
+            }
+            _ => waiting.push(Rest { pack: Arc::clone(&pack), block: place.block, chunks: vec![chunk] }),
+        }
+    }
+    if missing > 0 {
+        return Err(pack.damaged("chunks that the index finds here aren't in it").into());
+    }
+    Ok(())
+}
+
+fn hand_on(
     reader: &SnapshotReader<'_>,
-    pack: &PackReader,
-    chunks: &[(ChunkId, Place)],
-) -> Result<Vec<Chunk>, error::Error> {
-    let Some((_, first)) = chunks.first() else { return Ok(Vec::new()) };
-    let block = pack.read_block(reader.vault(), first.block)?;
-    let mut kind = ChunkKind::Data;
-    let read = |(id, place): &(ChunkId, Place)| {
-        let bytes = place.of(&block).ok_or_else(|| pack.damaged("a chunk reaches past its block"))?;
-        kind = kind_of(reader.namer(), id, bytes, kind)
-            .ok_or_else(|| pack.damaged("a chunk in it does not match its id"))?;
-        Ok(Chunk { kind, id: *id, bytes: bytes.to_vec() })
-    };
-    chunks.iter().map(read).collect()
+    mut rests: Vec<Rest>,
+    blocks: &mut Blocks,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    for rests in rests.chunks_mut(BLOCKS_WAITING) {
+        if observer.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let read = |rest: &Rest| rest.pack.read_block(reader.vault(), rest.block);
+        let unpacked: Vec<Vec<u8>> = rests.par_iter().map(read).collect::<Result<_, _>>()?;
+        for (rest, bytes) in rests.iter_mut().zip(unpacked) {
+            rest.chunks.sort_by_key(|(_, _, place)| place.offset_in_block);
+            blocks.add_rest(bytes, &rest.chunks)?;
+        }
+    }
+    Ok(())
 }
 
-/// Of which kind these bytes have this id: most likely of the same as the chunk before them.
-fn kind_of(namer: &Namer, id: &ChunkId, bytes: &[u8], likely: ChunkKind) -> Option<ChunkKind> {
-    [likely, ChunkKind::Data, ChunkKind::Tree, ChunkKind::List]
-        .into_iter()
-        .find(|kind| digest::equal(&namer.name(*kind, bytes).0, &id.0))
+/// Why a chunk isn't what its id names: it may not have been in its old pack either.
+fn blame(reader: &SnapshotReader<'_>, error: Error) -> Error {
+    let Error::Pack(pack::Error::Unfaithful { chunk }) = &error else { return error };
+    let check = || {
+        let (pack, place) = reader.find(chunk)?;
+        let block = pack.read_block(reader.vault(), place.block)?;
+        let is_right = place.of(&block).is_some_and(|bytes| reader.namer().names(chunk, bytes));
+        if is_right { Ok(()) } else { Err(pack.damaged("a chunk in it does not match its id")) }
+    };
+    match check() {
+        Ok(()) => error,
+        Err(found) => error::Error::into(found),
+    }
 }

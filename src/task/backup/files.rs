@@ -3,7 +3,6 @@
 //! One sealed file a job. Directories and names are in it as keyed hashes only, so even with the
 //! device's key a thief reads no name from it.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -16,6 +15,7 @@ use crate::crypto::digest::Digester;
 use crate::crypto::secret::SecretBytes;
 use crate::id::ChunkId;
 use crate::id::Digest;
+use crate::id::IdMap;
 use crate::id::JobId;
 use crate::store::state::StateDir;
 use crate::store::state::StateWriter;
@@ -23,6 +23,7 @@ use crate::task::error::Error;
 use crate::tree::entry::ChunkRef;
 use crate::tree::entry::DataRun;
 use crate::tree::entry::Time;
+use crate::tree::entry::TreeRef;
 use crate::tree::entry::Xattr;
 use crate::tree::walk::Stat;
 use crate::vault::device::DeviceVault;
@@ -46,9 +47,6 @@ const TRAILER_BYTES: u64 = 16;
 
 /// A keyed hash of a path or a name.
 pub type Hash = [u8; 16];
-
-/// Where the pieces of each directory are: offset and length.
-type Directories = HashMap<Hash, Vec<(u64, u32)>>;
 
 /// What is known of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,13 +194,22 @@ pub struct LastFiles<'a> {
     memory: &'a StateDir,
     name: String,
     file: Option<File>,
-    directories: Directories,
+    index: Index,
+}
+
+/// The index at the end of the file.
+#[derive(Default)]
+struct Index {
+    /// Where the pieces of each directory are: offset and length.
+    directories: IdMap<Hash, Vec<(u64, u32)>>,
+    /// The tree that was made of these files.
+    root: Option<ChunkId>,
 }
 
 /// The files of one directory in it.
 pub struct LastDirectory {
     pieces: VecDeque<(u64, u32)>,
-    held: VecDeque<HashMap<Hash, Known>>,
+    held: VecDeque<IdMap<Hash, Known>>,
 }
 
 /// How the names of these files begin in a machine's state.
@@ -217,15 +224,21 @@ impl<'a> LastFiles<'a> {
     #[must_use]
     pub fn load(vault: &'a DeviceVault, memory: &'a StateDir, job: &JobId) -> Self {
         let name = file_name(job);
-        let mut files = Self { vault, memory, name, file: None, directories: HashMap::new() };
-        if let Some((file, directories)) = files.read_index() {
+        let mut files = Self { vault, memory, name, file: None, index: Index::default() };
+        if let Some((file, index)) = files.read_index() {
             files.file = Some(file);
-            files.directories = directories;
+            files.index = index;
         }
         files
     }
 
-    fn read_index(&self) -> Option<(File, Directories)> {
+    /// Whether these are exactly the files of this tree.
+    #[must_use]
+    pub fn are_of(&self, root: &TreeRef) -> bool {
+        self.index.root == Some(root.reference.id)
+    }
+
+    fn read_index(&self) -> Option<(File, Index)> {
         let file = self.memory.reader(&self.name).ok()??;
         let end = file.metadata().ok()?.len().checked_sub(TRAILER_BYTES)?;
         let mut trailer = [0; 16];
@@ -238,23 +251,25 @@ impl<'a> LastFiles<'a> {
         let mut sealed = vec![0; usize::try_from(length).ok()?];
         file.read_exact_at(&mut sealed, at).ok()?;
         let index = self.vault.unprotect(&format!("{}/index", self.name), &sealed)?;
-        let directories = index.expose(|bytes| {
+        let index = index.expose(|bytes| {
             let mut from = Reader::new(bytes);
             let count = from.count(28).ok()?;
-            let mut directories = Directories::with_capacity(count);
+            let mut index = Index::default();
+            index.directories.reserve(count);
             for _ in 0..count {
                 let hash = from.array().ok()?;
-                directories.entry(hash).or_default().push((from.u64().ok()?, from.u32().ok()?));
+                index.directories.entry(hash).or_default().push((from.u64().ok()?, from.u32().ok()?));
             }
-            Some(directories)
+            index.root = from.array().ok().map(ChunkId);
+            Some(index)
         })?;
-        Some((file, directories))
+        Some((file, index))
     }
 
     /// What the last snapshot had in a directory.
     #[must_use]
     pub fn directory(&self, path: &Hash) -> LastDirectory {
-        let pieces = self.directories.get(path).cloned().unwrap_or_default();
+        let pieces = self.index.directories.get(path).cloned().unwrap_or_default();
         LastDirectory { pieces: pieces.into(), held: VecDeque::new() }
     }
 
@@ -306,11 +321,11 @@ impl<'a> LastFiles<'a> {
         self.vault.unprotect(&format!("{}/{at}", self.name), &sealed)
     }
 
-    fn read_piece(&self, place: (u64, u32)) -> Option<HashMap<Hash, Known>> {
+    fn read_piece(&self, place: (u64, u32)) -> Option<IdMap<Hash, Known>> {
         let piece = self.open_piece(place)?;
         piece.expose(|bytes| {
             let mut from = Reader::new(bytes);
-            let mut files = HashMap::new();
+            let mut files = IdMap::default();
             while from.remaining() > 0 {
                 files.insert(from.array().ok()?, Known::read(&mut from).ok()?);
             }
@@ -404,13 +419,13 @@ impl<'a> FilesWriter<'a> {
         Ok(())
     }
 
-    /// Takes the place of the last run's memory.
+    /// Takes the place of the last run's memory; `root` is the tree that was made of these files.
     ///
     /// # Errors
     /// [`crate::vault::error::Error::State`].
-    pub fn finish(mut self) -> Result<(), Error> {
-        let mut index = Writer::with_capacity(self.index.len() + 4);
-        index.count(self.pieces).bytes(self.index.as_slice());
+    pub fn finish(mut self, root: &TreeRef) -> Result<(), Error> {
+        let mut index = Writer::with_capacity(self.index.len() + 36);
+        index.count(self.pieces).bytes(self.index.as_slice()).bytes(&root.reference.id.0);
         let at = self.at;
         let length = self.write("index", index.as_slice())?;
         let mut trailer = Writer::new();

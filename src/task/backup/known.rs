@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::collections::HashSet;
-use std::hash::BuildHasherDefault;
-use std::hash::Hasher;
 
 use crate::codec::Reader;
 use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::Epoch;
+use crate::id::IdMap;
 use crate::id::JobId;
+use crate::pack::packer::ChunkKind;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
 use crate::task::backup::ages::Ages;
@@ -50,31 +49,21 @@ const PENDING: u32 = u32::MAX;
 /// The table of a chunk that only the journal or this session knows.
 const NO_TABLE: u16 = u16::MAX;
 
-/// Ids are digests already: their first bytes are as good as any hash of them.
-#[derive(Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-}
-
 #[derive(Clone, Copy)]
 struct Chunk {
     pack: u32,
     index: u32,
     /// Whose snapshot keeps the chunk in the vault.
     table: u16,
-    used: bool,
+    /// As what this session uses it, if it does.
+    used: Option<ChunkKind>,
+}
+
+impl Chunk {
+    /// On its way into a pack; this session uses it as `kind`.
+    fn pending(kind: ChunkKind) -> Self {
+        Self { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: Some(kind) }
+    }
 }
 
 struct Pack {
@@ -84,6 +73,8 @@ struct Pack {
     listed: u64,
     /// What else is known of a pack that no header lists.
     loose: Option<Loose>,
+    /// Whether what this session uses of it is taken out, as it also holds what nothing uses any more.
+    spoilt: bool,
 }
 
 /// A pack that was put, and perhaps listed by a header whose writer then was cut off.
@@ -105,12 +96,14 @@ struct Numbers {
 #[derive(Default)]
 pub struct Known {
     /// By the beginning of the id, as indexes have it: memory is what a backup has least of.
-    chunks: HashMap<Prefix, Chunk, BuildHasherDefault<IdHasher>>,
+    chunks: IdMap<Prefix, Chunk>,
     packs: Vec<Pack>,
     pack_numbers: HashMap<Digest, u32>,
     indexes: Vec<IndexGroup>,
     /// The snapshots whose tables were read.
     tables: Vec<u64>,
+    /// Chunks of spoilt packs that are to be taken out.
+    wanted: Wanted,
 }
 
 impl Known {
@@ -183,24 +176,44 @@ impl Known {
         known
     }
 
-    /// Takes what this session uses out of packs that also hold what it doesn't: what is no longer in the source
-    /// would stay in the file with them. The chunks count as on their way; says which they are, by their packs.
-    pub fn take_out(&mut self) -> Vec<Wanted> {
-        let mut uses = vec![(false, false); self.packs.len()];
+    /// A file no longer has this chunk. Unless something else uses it, it would stay in the file that is sealed
+    /// again, with its pack; so what this session uses of that pack from here on is taken out of it.
+    ///
+    /// Should the chunk be used all the same later on, its pack was given up for nothing, and that is all.
+    pub fn spoil(&mut self, id: &ChunkId) {
+        if let Some(Chunk { pack, used: None, .. }) = self.chunks.get(&index::prefix(id))
+            && let Some(pack) = self.packs.get_mut(*pack as usize)
+        {
+            pack.spoilt = true;
+        }
+    }
+
+    /// What is to be taken out so far, if there are at least `chunks` of it.
+    pub fn wanted(&mut self, chunks: usize) -> Option<Wanted> {
+        (self.wanted.chunks() >= chunks.max(1)).then(|| std::mem::take(&mut self.wanted))
+    }
+
+    /// The rest that is to be taken out, once all that this session uses is known: what it used before its pack
+    /// was spoilt, and what is in packs with chunks that nothing has asked for.
+    pub fn wanted_at_last(&mut self) -> Wanted {
+        let mut uses: Vec<(bool, bool)> = self.packs.iter().map(|pack| (false, pack.spoilt)).collect();
         for chunk in self.chunks.values() {
             if let Some((used, unused)) = uses.get_mut(chunk.pack as usize) {
-                *used |= chunk.used;
-                *unused |= !chunk.used;
+                *used |= chunk.used.is_some();
+                *unused |= chunk.used.is_none();
             }
         }
-        let is_partly_used = |pack: u32| uses.get(pack as usize) == Some(&(true, true));
-        self.chunks.retain(|_, chunk| chunk.used || !is_partly_used(chunk.pack));
-        let mut taken: BTreeMap<u32, HashSet<Prefix>> = BTreeMap::new();
-        for (id, chunk) in self.chunks.iter_mut().filter(|(_, chunk)| is_partly_used(chunk.pack)) {
-            taken.entry(chunk.pack).or_default().insert(*id);
-            *chunk = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: true };
-        }
-        taken.into_iter().map(|(pack, ids)| (self.packs[pack as usize].name, ids)).collect()
+        let is_partly_used = |chunk: &Chunk| uses.get(chunk.pack as usize) == Some(&(true, true));
+        self.chunks.retain(|id, chunk| match chunk.used {
+            _ if !is_partly_used(chunk) => true,
+            None => false,
+            Some(kind) => {
+                self.wanted.add(self.packs[chunk.pack as usize].name, kind, *id);
+                *chunk = Chunk::pending(kind);
+                true
+            }
+        });
+        std::mem::take(&mut self.wanted)
     }
 
     /// Takes in the table of a job, if its snapshot stands and isn't before `oldest`.
@@ -246,13 +259,13 @@ impl Known {
     fn take_row(&mut self, numbers: &Numbers, row: &Row) -> Option<()> {
         let pack = *numbers.packs.get(row.pack as usize)?;
         let index = if row.index < numbers.index_count { numbers.first_index + row.index } else { NO_INDEX };
-        self.chunks.entry(row.id).or_insert(Chunk { pack, index, table: numbers.table, used: false });
+        self.chunks.entry(row.id).or_insert(Chunk { pack, index, table: numbers.table, used: None });
         Some(())
     }
 
     fn pack_number(&mut self, name: Digest, length: u32, listed: u64, loose: Option<Loose>) -> u32 {
         *self.pack_numbers.entry(name).or_insert_with(|| {
-            self.packs.push(Pack { name, length, listed, loose });
+            self.packs.push(Pack { name, length, listed, loose, spoilt: false });
             u32::try_from(self.packs.len() - 1).expect("fewer packs than 2^32 fit into a vault")
         })
     }
@@ -287,7 +300,7 @@ impl Known {
             if without_index {
                 chunk.index = NO_INDEX;
             }
-            lost += usize::from(chunk.used && (!kept || without_index));
+            lost += usize::from(chunk.used.is_some() && (!kept || without_index));
             kept
         });
         for (pack, _) in self.packs.iter().zip(&packs).filter(|(_, sound)| !**sound) {
@@ -302,10 +315,14 @@ impl Known {
     /// An index that a session before this one stored and no header came to list counts for nothing:
     /// a body must not name it.
     pub fn begin(&mut self) {
+        self.wanted = Wanted::default();
+        for pack in &mut self.packs {
+            pack.spoilt = false;
+        }
         self.chunks.retain(|_, chunk| chunk.pack != PENDING);
         let indexes = &self.indexes;
         for chunk in self.chunks.values_mut() {
-            chunk.used = false;
+            chunk.used = None;
             if indexes.get(chunk.index as usize).is_none_or(|group| group.listed == 0) {
                 chunk.index = NO_INDEX;
             }
@@ -313,14 +330,17 @@ impl Known {
     }
 
     /// Whether the vault holds a chunk, or will; from here on this session relies on it.
-    pub fn uses(&mut self, id: &ChunkId) -> bool {
-        match self.chunks.get_mut(&index::prefix(id)) {
-            Some(chunk) => {
-                chunk.used = true;
-                true
-            }
-            None => false,
+    pub fn uses(&mut self, kind: ChunkKind, id: &ChunkId) -> bool {
+        let prefix = index::prefix(id);
+        let Some(chunk) = self.chunks.get_mut(&prefix) else { return false };
+        if chunk.used.is_none()
+            && let Some(Pack { name, spoilt: true, .. }) = self.packs.get(chunk.pack as usize)
+        {
+            self.wanted.add(*name, kind, prefix);
+            *chunk = Chunk::pending(kind);
         }
+        chunk.used = Some(kind);
+        true
     }
 
     /// Whether the vault holds a chunk, or will.
@@ -330,9 +350,8 @@ impl Known {
     }
 
     /// A chunk is on its way into a pack.
-    pub fn expect(&mut self, id: &ChunkId) {
-        let chunk = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: true };
-        self.chunks.insert(index::prefix(id), chunk);
+    pub fn expect(&mut self, kind: ChunkKind, id: &ChunkId) {
+        self.chunks.insert(index::prefix(id), Chunk::pending(kind));
     }
 
     /// A pack is in the vault; false if it was known.
@@ -341,7 +360,7 @@ impl Known {
         let loose = Loose { epoch: pack.epoch, after: pack.after };
         let number = self.pack_number(pack.object.name, pack.object.length, 0, Some(loose));
         for id in &pack.chunks {
-            let new = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: false };
+            let new = Chunk { pack: PENDING, index: NO_INDEX, table: NO_TABLE, used: None };
             let chunk = self.chunks.entry(*id).or_insert(new);
             if chunk.pack == PENDING {
                 chunk.pack = number;
@@ -362,7 +381,7 @@ impl Known {
     }
 
     fn used(&self) -> impl Iterator<Item = (&Prefix, &Chunk)> {
-        self.chunks.iter().filter(|(_, chunk)| chunk.used && chunk.pack != PENDING)
+        self.chunks.iter().filter(|(_, chunk)| chunk.used.is_some() && chunk.pack != PENDING)
     }
 
     /// The chain places of the snapshots whose packs this session relies on.
@@ -381,7 +400,7 @@ impl Known {
     pub fn put_indexes(&mut self, vault: &DeviceVault) -> Result<(Vec<IndexRef>, Vec<NewObject>), Error> {
         let mut counts = vec![0_usize; self.indexes.len()];
         let mut own = 0_usize;
-        for chunk in self.chunks.values().filter(|chunk| chunk.used) {
+        for chunk in self.chunks.values().filter(|chunk| chunk.used.is_some()) {
             match counts.get_mut(chunk.index as usize) {
                 Some(count) => *count += 1,
                 None => own += 1,
@@ -410,8 +429,9 @@ impl Known {
         let mut objects = Vec::new();
         if own > 0 {
             let new_number = u32::try_from(self.indexes.len()).expect("a session makes one index more");
-            let takes =
-                |chunk: &Chunk| chunk.used && folded.get(chunk.index as usize).copied().unwrap_or(true);
+            let takes = |chunk: &Chunk| {
+                chunk.used.is_some() && folded.get(chunk.index as usize).copied().unwrap_or(true)
+            };
             let mut entries: Vec<(index::Prefix, u32)> = self
                 .chunks
                 .iter()

@@ -204,6 +204,8 @@ pub struct Summary {
     pub took: u64,
     /// Packs of an interrupted run that were not sent again.
     pub resumed_packs: usize,
+    /// Whether every file that a sealed file held is in it again, by its name; false if nobody looked.
+    pub has_all_names: bool,
 }
 
 impl Summary {
@@ -216,7 +218,7 @@ impl Summary {
     ) -> Self {
         let Listing { counts, errors, .. } = listing;
         let id = committed.map(|committed| committed.head.digest.snapshot_id());
-        Self { committed, id, standing, counts, errors, took, resumed_packs }
+        Self { committed, id, standing, counts, errors, took, resumed_packs, has_all_names: false }
     }
 }
 
@@ -224,6 +226,7 @@ impl Summary {
 struct Session {
     listing: Listing,
     packs: Vec<StoredPack>,
+    has_all_names: bool,
 }
 
 /// Backs up `input`: walks, cuts and names, packs, seals and stores, and commits a snapshot.
@@ -272,16 +275,9 @@ pub fn backup(
         known.begin();
         let session =
             run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, unless, &caches, observer)?;
-        let Session { mut listing, mut packs } = session;
+        let Session { mut listing, packs, has_all_names } = session;
         for pack in &packs {
             known.add_pack(pack);
-        }
-        if let Some(Before { reader, .. }) = sealed_before {
-            let carried = carry(vault, reader, &known.take_out(), packing(options), &caches, observer)?;
-            for pack in &carried {
-                known.add_pack(pack);
-            }
-            packs.extend(carried);
         }
         bytes_stored += packs.iter().map(|pack| u64::from(pack.object.length)).sum::<u64>();
         listing.counts.bytes_stored = bytes_stored;
@@ -345,7 +341,8 @@ pub fn backup(
         // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
         // where the table couldn't be kept: it still knows what was put.
         caches.keep(known.save(vault, &job, &run).and_then(|()| Journal::clear(vault)));
-        return Ok(Summary::new(listing, Some(committed), None, took, resumed_packs));
+        let summary = Summary::new(listing, Some(committed), None, took, resumed_packs);
+        return Ok(Summary { has_all_names, ..summary });
     }
     Err(Error::Unsteady { missing })
 }
@@ -379,10 +376,6 @@ fn job(vault: &DeviceVault, sources: &[Source], input: &Input, options: &Options
     JobId(vault.namer().local_hash(b"job", &text))
 }
 
-fn packing(options: &Options<'_>) -> Packing {
-    Packing { level: options.level, dry_run: options.dry_run }
-}
-
 /// Reads and stores: everything but what makes it a snapshot.
 #[expect(clippy::too_many_arguments, reason = "the parts of a session, each used once")]
 fn run(
@@ -407,17 +400,25 @@ fn run(
     // A second session opens its sources anew: the first has used them up.
     let sources = load_sources(input)?;
     let stream = &mut input.stream;
+    let packing = Packing { level: options.level, dry_run: options.dry_run };
+    let before = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
+    let remembered = before.map(|before| before.reader.body()).filter(|body| last.are_of(&body.root));
     thread::scope(|scope| {
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
-        let storing =
-            scope.spawn(move || store::store(vault, &blocks, packing(options), journal, caches, observer));
+        let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal, caches, observer));
+        let carrying = before.map(|before| {
+            let (to_carrier, wanted) = mpsc::channel();
+            let carry = move || carry(vault, before.reader, &wanted, packing, caches, observer);
+            (to_carrier, scope.spawn(carry))
+        });
         let walker = Walker::new(
             options,
             observer,
             vault.namer(),
             cutter,
-            known,
+            &mut *known,
             to_packer,
+            carrying.as_ref().map(|(to_carrier, _)| to_carrier.clone()),
             last,
             files,
             unless,
@@ -431,9 +432,20 @@ fn run(
             None => walker.walk(sources),
         };
         let stored = storing.join().expect("the storing thread returns its errors and never panics");
-        // If storing failed, reading ended for that reason alone.
-        let packs = stored?;
-        Ok(Session { listing: read?, packs })
+        let carried = carrying.map_or(Ok(Vec::new()), |(to_carrier, carrying)| {
+            if read.is_ok() {
+                // Nobody takes it only if carrying has failed.
+                let _ = to_carrier.send(known.wanted_at_last());
+            }
+            drop(to_carrier);
+            carrying.join().expect("the carrying thread returns its errors and never panics")
+        });
+        // If storing or carrying failed, reading ended for that reason alone.
+        let mut packs = stored?;
+        packs.extend(carried?);
+        let listing = read?;
+        let has_all_names = remembered.is_some_and(|body| body.counts.files == listing.files_known);
+        Ok(Session { listing, packs, has_all_names })
     })
 }
 

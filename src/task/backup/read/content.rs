@@ -98,7 +98,8 @@ impl<'a> Walker<'a> {
                 self.outlet.finish()?;
                 self.counts.bytes_new = self.outlet.bytes_new;
                 let sources = self.sources.finish();
-                return Ok(Listing { root, counts: self.counts, errors: self.errors, sources });
+                let Self { counts, errors, .. } = self;
+                return Ok(Listing { root, counts, errors, sources, files_known: 0 });
             };
             self.counts.directories += 1;
             entry = Entry { name, kind: EntryKind::Directory { tree: root }, mode: 0o700, ..entry };
@@ -154,7 +155,7 @@ impl<'a> Walker<'a> {
     /// Takes a file over as the last snapshot had it.
     fn take_over(&mut self, frame: &mut Frame, file: &Examined, known: &KnownFile) -> Result<Taken, Error> {
         for reference in &known.refs {
-            self.outlet.known.uses(&reference.id);
+            self.outlet.known.uses(ChunkKind::Data, &reference.id);
         }
         let content = FileContent { refs: known.refs.clone(), inline: known.inline.clone() };
         self.finish_file(frame, file, &file.stat, content, known.sparse.clone(), known.xattrs.clone())
@@ -316,6 +317,7 @@ impl<'a> Walker<'a> {
             sparse,
             xattrs,
         };
+        self.files_known += u64::from(file.known.is_some() || file.before.is_some());
         let count = match file.before {
             _ if file.known.is_some() => &mut self.counts.files_unchanged,
             None => &mut self.counts.files_new,

@@ -31,6 +31,8 @@ pub(super) struct Examined {
     pub(super) known: Option<KnownFile>,
     /// The content that it had there, if the file is read all the same.
     pub(super) before: Option<Digest>,
+    /// The chunks that it had there, if it was small: some of them it may have no more.
+    pub(super) gone: Vec<ChunkRef>,
 }
 
 /// What reading gave.
@@ -55,6 +57,10 @@ pub(super) struct SmallFile {
 }
 
 impl Examined {
+    pub(super) fn new(name: Name, hash: Hash, stat: Stat) -> Self {
+        Self { name, hash, stat, known: None, before: None, gone: Vec::new() }
+    }
+
     /// How many bytes of memory reading it whole takes.
     pub(super) fn bytes_read_whole(&self) -> u64 {
         let whole =

@@ -13,6 +13,7 @@ mod tar;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::sync::mpsc::SyncSender;
 
 use rayon::prelude::*;
@@ -27,6 +28,7 @@ use crate::pack::packer::RawBlock;
 use crate::task::backup::Options;
 use crate::task::backup::blocks::Blocks;
 use crate::task::backup::caches::Caches;
+use crate::task::backup::carry::Wanted;
 use crate::task::backup::files::FilesWriter;
 use crate::task::backup::files::Hash;
 use crate::task::backup::files::LastDirectory;
@@ -93,6 +95,8 @@ pub struct Listing {
     /// The same for the same sources with the same content and metadata, whatever else changed in the
     /// directories that lead to them.
     pub sources: Digest,
+    /// How many files the memory of files knew by their names.
+    pub files_known: u64,
 }
 
 /// A directory being walked.
@@ -146,6 +150,7 @@ pub struct Walker<'a> {
     left_out: Vec<(u64, u64)>,
     counts: Counts,
     errors: Vec<ReadError>,
+    files_known: u64,
     sources: Digester,
     /// If the sources turn out to be these, no snapshot is wanted.
     unless: Option<Digest>,
@@ -163,6 +168,7 @@ impl<'a> Walker<'a> {
         cutter: &'a Cutter,
         known: &'a mut Known,
         blocks: SyncSender<RawBlock>,
+        carrier: Option<Sender<Wanted>>,
         last: LastFiles<'a>,
         files: Option<FilesWriter<'a>>,
         unless: Option<Digest>,
@@ -172,6 +178,7 @@ impl<'a> Walker<'a> {
             namer,
             known,
             blocks: Blocks::new(blocks),
+            carrier,
             bytes_new: 0,
             held_back: Vec::new(),
             holds_back: false,
@@ -194,6 +201,7 @@ impl<'a> Walker<'a> {
                 .collect(),
             counts: Counts::default(),
             errors: Vec::new(),
+            files_known: 0,
             sources: Digester::new(),
             unless,
         }
@@ -286,9 +294,10 @@ impl<'a> Walker<'a> {
                         if let Some(files) = self.files {
                             // Before the snapshot exists: what it says is only believed of chunks
                             // that the vault is known to hold.
-                            self.caches.keep(files.finish());
+                            self.caches.keep(files.finish(&tree));
                         }
-                        return Ok(Listing { root: tree, counts: self.counts, errors: self.errors, sources });
+                        let Self { counts, errors, files_known, .. } = self;
+                        return Ok(Listing { root: tree, counts, errors, sources, files_known });
                     };
                     entry.kind = EntryKind::Directory { tree };
                     self.counts.directories += 1;
@@ -480,15 +489,22 @@ impl<'a> Walker<'a> {
             let (now, later) = rest.split_at(fitting.max(1));
             rest = later;
             let (namer, cutter) = (self.outlet.namer, self.cutter);
-            let loaded: Vec<Loaded> =
-                now.par_iter().map(|file| load(directory, file, namer, cutter)).collect();
+            let load = |file: &Examined| load(directory, file, namer, cutter);
+            // Without anything to read, asking other threads would take longer than doing it.
+            let loaded: Vec<Loaded> = if now.iter().all(|file| file.known.is_some()) {
+                now.iter().map(load).collect()
+            } else {
+                now.par_iter().map(load).collect()
+            };
             for (file, loaded) in now.iter().zip(loaded) {
                 if self.observer.interrupted() {
                     return Ok(taken);
                 }
                 taken.extend(self.take(frame, directory, file, loaded)?);
+                self.outlet.drop_chunks(&file.gone);
             }
         }
+        self.outlet.carry()?;
         Ok(taken)
     }
 
@@ -512,7 +528,7 @@ impl<'a> Walker<'a> {
                     let path = directory.path().join(name);
                     let is_directory = stat.kind == SourceKind::Directory;
                     if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined { name: name.clone(), hash, stat, known: None, before: None });
+                        kept.push(Examined::new(name.clone(), hash, stat));
                     }
                 }
                 Err(error) => self.problem(&error),
@@ -531,6 +547,9 @@ impl<'a> Walker<'a> {
                 file.known = Some(known);
             } else {
                 file.before = Some(known.content());
+                if known.size <= SMALL_FILE_BYTES {
+                    file.gone = known.refs;
+                }
             }
         }
         kept

@@ -55,7 +55,7 @@ impl<'a> Walker<'a> {
         self.counts.bytes_new = self.outlet.bytes_new;
         self.sources.update(&root.reference.id.0);
         let sources = self.sources.finish();
-        Ok(Listing { root, counts: self.counts, errors: self.errors, sources })
+        Ok(Listing { root, counts: self.counts, errors: self.errors, sources, files_known: 0 })
     }
 
     /// Keeps a member for later, and hands its content on.
