@@ -33,6 +33,7 @@ use crate::tree::entry::Time;
 use crate::tree::entry::Xattr;
 use crate::tree::node;
 use crate::tree::node::TreeBuilder;
+use crate::tree::path::Name;
 use crate::tree::path::TreePath;
 use crate::tree::walk::SourceDir;
 use crate::tree::walk::SourceKind;
@@ -112,31 +113,35 @@ impl<'a> Walker<'a> {
         &mut self,
         frame: &mut Frame,
         directory: &SourceDir,
-        file: &Examined,
+        mut file: Examined,
         loaded: Loaded,
     ) -> Result<Option<Taken>, Error> {
-        let path = directory.path().join(&file.name);
-        self.observer.event(&Event::Entry(path.as_bytes()));
+        self.observer.event(&Event::Entry(file.path.as_bytes()));
         let (target, xattrs) = match loaded {
             Loaded::Failed(error) => {
                 self.problem(&error);
                 return Ok(None);
             }
             Loaded::Small(small) => {
-                let content = self.take_small(&path, &small)?;
-                let xattrs = self.attributes(small.xattrs);
-                return self.finish_file(frame, file, &small.stat, content, small.sparse, xattrs).map(Some);
+                let SmallFile { stat, bytes, chunks, sparse, xattrs, changed } = *small;
+                if changed {
+                    self.report(&file.path, "it changed while it was being read".to_owned());
+                }
+                let content = self.take_small(bytes, chunks)?;
+                let xattrs = self.attributes(xattrs);
+                let found = Found { stat, content, sparse, xattrs, is_known: false };
+                return self.finish_file(frame, file, found).map(Some);
             }
             Loaded::Later => {
-                return match &file.known {
+                return match file.known.take() {
                     Some(known) => self.take_over(frame, file, known).map(Some),
-                    None => self.take_large(frame, directory, file, &path),
+                    None => self.take_large(frame, directory, file),
                 };
             }
             Loaded::Other { target, xattrs } => (target, xattrs),
         };
         let kind = match file.stat.kind {
-            SourceKind::Directory => return Ok(Some(Taken::Directory(file.name.clone(), file.stat))),
+            SourceKind::Directory => return Ok(Some(Taken::Directory(file.name, file.stat))),
             SourceKind::Symlink => EntryKind::Symlink { target: target.unwrap_or_default() },
             SourceKind::Fifo => EntryKind::Fifo,
             SourceKind::CharDevice { major, minor } => EntryKind::CharDevice { major, minor },
@@ -148,33 +153,32 @@ impl<'a> Walker<'a> {
         };
         self.counts.others += 1;
         let xattrs = self.attributes(xattrs);
-        let entry = self.entry(file, &path, &file.stat, kind, xattrs);
-        Ok(self.keep(&path, entry))
+        let entry = self.entry(file.name, directory.path(), &file.stat, kind, xattrs);
+        Ok(self.keep(&file.path, entry))
     }
 
     /// Takes a file over as the last snapshot had it.
-    fn take_over(&mut self, frame: &mut Frame, file: &Examined, known: &KnownFile) -> Result<Taken, Error> {
+    fn take_over(&mut self, frame: &mut Frame, file: Examined, known: KnownFile) -> Result<Taken, Error> {
         for reference in &known.refs {
             self.outlet.known.uses(ChunkKind::Data, &reference.id);
         }
-        let content = FileContent { refs: known.refs.clone(), inline: known.inline.clone() };
-        self.finish_file(frame, file, &file.stat, content, known.sparse.clone(), known.xattrs.clone())
+        let KnownFile { refs, inline, sparse, xattrs, .. } = known;
+        let content = FileContent { refs, inline };
+        let found = Found { stat: file.stat, content, sparse, xattrs, is_known: true };
+        self.finish_file(frame, file, found)
     }
 
-    fn take_small(&mut self, path: &TreePath, small: &SmallFile) -> Result<FileContent, Error> {
-        if small.changed {
-            self.report(path, "it changed while it was being read".to_owned());
+    fn take_small(&mut self, bytes: Vec<u8>, chunks: Vec<ChunkRef>) -> Result<FileContent, Error> {
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return Ok(FileContent { refs: Vec::new(), inline: Some(bytes.into()) });
         }
-        if small.bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(FileContent { refs: Vec::new(), inline: Some(small.bytes.clone().into()) });
-        }
-        let mut rest = &small.bytes[..];
-        for reference in &small.chunks {
+        let mut rest = &bytes[..];
+        for reference in &chunks {
             let (chunk, after) = rest.split_at(reference.length as usize);
             self.outlet.take(ChunkKind::Data, reference.id, chunk)?;
             rest = after;
         }
-        Ok(FileContent { refs: small.chunks.clone(), inline: None })
+        Ok(FileContent { refs: chunks, inline: None })
     }
 
     /// Reads a large file piece by piece.
@@ -182,8 +186,7 @@ impl<'a> Walker<'a> {
         &mut self,
         frame: &mut Frame,
         directory: &SourceDir,
-        file: &Examined,
-        path: &TreePath,
+        file: Examined,
     ) -> Result<Option<Taken>, Error> {
         let opened = match directory.open_file(&file.name, &file.stat) {
             Ok(opened) => opened,
@@ -223,14 +226,15 @@ impl<'a> Walker<'a> {
         let read = content.bytes();
         let mut stat = *opened.stat();
         if short || left == 0 || opened.examine().is_ok_and(|now| !now.is_unchanged(&stat)) {
-            self.report(path, "it changed while it was being read".to_owned());
+            self.report(&file.path, "it changed while it was being read".to_owned());
         }
         let sparse = if short { None } else { sparse };
         if sparse.is_none() {
             // What was read is what there is, however long it was when it was examined.
             stat.size = read;
         }
-        self.finish_file(frame, file, &stat, content, sparse, xattrs).map(Some)
+        let found = Found { stat, content, sparse, xattrs, is_known: false };
+        self.finish_file(frame, file, found).map(Some)
     }
 
     /// Cuts, names and hands on a stream of bytes.
@@ -290,19 +294,11 @@ impl<'a> Walker<'a> {
         self.outlet.finish().err().unwrap_or(Error::Interrupted)
     }
 
-    fn finish_file(
-        &mut self,
-        frame: &mut Frame,
-        file: &Examined,
-        stat: &Stat,
-        content: FileContent,
-        sparse: Option<Box<[DataRun]>>,
-        xattrs: Vec<Xattr>,
-    ) -> Result<Taken, Error> {
-        let path = frame.path.join(&file.name);
+    fn finish_file(&mut self, frame: &mut Frame, file: Examined, found: Found) -> Result<Taken, Error> {
+        let Found { stat, content, sparse, xattrs, is_known } = found;
         self.counts.files += 1;
         self.counts.bytes += stat.size;
-        let streamed = file.known.is_none() && stat.size > SMALL_FILE_BYTES;
+        let streamed = !is_known && stat.size > SMALL_FILE_BYTES;
         let bytes = if streamed { 0 } else { stat.size };
         self.observer.event(&Event::Progress { items: 1, bytes });
         let mut known = KnownFile {
@@ -317,9 +313,9 @@ impl<'a> Walker<'a> {
             sparse,
             xattrs,
         };
-        self.files_known += u64::from(file.known.is_some() || file.before.is_some());
+        self.files_known += u64::from(is_known || file.before.is_some());
         let count = match file.before {
-            _ if file.known.is_some() => &mut self.counts.files_unchanged,
+            _ if is_known => &mut self.counts.files_unchanged,
             None => &mut self.counts.files_new,
             Some(before) if before == known.content() => &mut self.counts.files_unchanged,
             Some(_) => &mut self.counts.files_changed,
@@ -331,7 +327,7 @@ impl<'a> Walker<'a> {
             None => self.outlet.content(&known.refs)?,
         };
         let kind = EntryKind::File { size: stat.size, content, sparse: known.sparse };
-        Ok(Taken::Entry(Box::new(self.entry(file, &path, stat, kind, known.xattrs))))
+        Ok(Taken::Entry(Box::new(self.entry(file.name, &frame.path, &stat, kind, known.xattrs))))
     }
 
     /// Has something written into the memory of files, which is given up when it can't be.
@@ -341,30 +337,23 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// The entry of `name`, which lies in `parent`.
     fn entry(
         &mut self,
-        file: &Examined,
-        path: &TreePath,
+        name: Name,
+        parent: &TreePath,
         stat: &Stat,
         kind: EntryKind,
         xattrs: Vec<Xattr>,
     ) -> Entry {
         let link_group = (stat.links > 1).then(|| {
             let namer = self.outlet.namer;
-            *self
-                .links
-                .entry((stat.device, stat.inode))
-                .or_insert_with(|| namer.local_hash(b"link", path.as_bytes()))
+            let first = || namer.local_hash(b"link", parent.join(&name).as_bytes());
+            *self.links.entry((stat.device, stat.inode)).or_insert_with(first)
         });
-        Entry {
-            name: file.name.clone(),
-            kind,
-            mode: stat.mode,
-            owner: self.owners.owner(stat.uid, stat.gid),
-            modified: stat.modified,
-            xattrs,
-            link_group,
-        }
+        let (mode, modified) = (stat.mode, stat.modified);
+        let owner = self.owners.owner(stat.uid, stat.gid);
+        Entry { name, kind, mode, owner, modified, xattrs, link_group }
     }
 
     /// What the format can't keep is left out and named rather than ending the backup.
@@ -377,6 +366,16 @@ impl<'a> Walker<'a> {
             }
         }
     }
+}
+
+/// What was found of a file.
+struct Found {
+    stat: Stat,
+    content: FileContent,
+    sparse: Option<Box<[DataRun]>>,
+    xattrs: Vec<Xattr>,
+    /// Whether it was taken over unread.
+    is_known: bool,
 }
 
 /// The content of a file once its chunks are handed on.

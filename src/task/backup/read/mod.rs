@@ -473,9 +473,8 @@ impl<'a> Walker<'a> {
         scope: &Scope,
         last: &mut LastDirectory,
     ) -> Result<Vec<Taken>, Error> {
-        let examined = self.examine(directory, names, scope, last);
-        let mut taken = Vec::with_capacity(examined.len());
-        let mut rest = &examined[..];
+        let mut rest = self.examine(directory, names, scope, last);
+        let mut taken = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             // As many as fit into memory at once, at least one.
             let mut bytes = 0;
@@ -486,8 +485,8 @@ impl<'a> Walker<'a> {
                     bytes <= GROUP_BYTES
                 })
                 .count();
-            let (now, later) = rest.split_at(fitting.max(1));
-            rest = later;
+            let later = rest.split_off(fitting.max(1));
+            let now = std::mem::replace(&mut rest, later);
             let (namer, cutter) = (self.outlet.namer, self.cutter);
             let load = |file: &Examined| load(directory, file, namer, cutter);
             // Without anything to read, asking other threads would take longer than doing it.
@@ -496,12 +495,13 @@ impl<'a> Walker<'a> {
             } else {
                 now.par_iter().map(load).collect()
             };
-            for (file, loaded) in now.iter().zip(loaded) {
+            for (mut file, loaded) in now.into_iter().zip(loaded) {
                 if self.observer.interrupted() {
                     return Ok(taken);
                 }
+                let gone = std::mem::take(&mut file.gone);
                 taken.extend(self.take(frame, directory, file, loaded)?);
-                self.outlet.drop_chunks(&file.gone);
+                self.outlet.drop_chunks(&gone);
             }
         }
         self.outlet.carry()?;
@@ -528,7 +528,7 @@ impl<'a> Walker<'a> {
                     let path = directory.path().join(name);
                     let is_directory = stat.kind == SourceKind::Directory;
                     if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined::new(name.clone(), hash, stat));
+                        kept.push(Examined::new(name.clone(), path, hash, stat));
                     }
                 }
                 Err(error) => self.problem(&error),
