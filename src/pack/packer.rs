@@ -61,6 +61,18 @@ pub struct RawBlock {
     pub chunks: Vec<RawChunk>,
 }
 
+/// A compression unit as it lies in a pack.
+pub struct StoredBlock {
+    /// Its bytes there.
+    pub stored: Vec<u8>,
+    /// How many it has before compression.
+    pub raw_len: u32,
+    /// Whether it is compressed.
+    pub zstd: bool,
+    /// All its chunks, in order.
+    pub chunks: Vec<RawChunk>,
+}
+
 /// Gathers chunks into [`RawBlock`]s of about 1 MiB, or of one chunk that is longer.
 #[derive(Default)]
 pub struct Blocker {
@@ -112,7 +124,7 @@ impl Blocker {
     }
 }
 
-/// A block as it will be stored. There is no other way to one than [`Block::build`], which checked it.
+/// A block as it will be stored. There is no other way to one than [`Block::build`] and [`Block::keep`], which check it.
 pub struct Block {
     stored: Vec<u8>,
     raw_len: u32,
@@ -133,13 +145,30 @@ impl Block {
         recompute: &dyn Fn(ChunkKind, &[u8]) -> ChunkId,
     ) -> Result<Self, Error> {
         let RawBlock { bytes, chunks } = raw;
-        check_layout(&bytes, &chunks)?;
-        let first = chunks.first().map(|chunk| chunk.id).ok_or(Error::Unpackable("there are none"))?;
         let raw_len = u32::try_from(bytes.len()).map_err(|_| Error::Unpackable("a block is too long"))?;
+        check_layout(raw_len, &chunks)?;
         let (stored, zstd) = match compress::compress(level, &bytes) {
-            Some(compressed) => (compressed, true),
+            Some(compressed) => {
+                compress::reuse(bytes);
+                (compressed, true)
+            }
             None => (bytes, false),
         };
+        Self::check(StoredBlock { stored, raw_len, zstd, chunks }, recompute)
+    }
+
+    /// Takes a block over from another pack as it is stored there, once it is checked in the same way.
+    ///
+    /// # Errors
+    /// As [`Block::build`].
+    pub fn keep(block: StoredBlock, recompute: &dyn Fn(ChunkKind, &[u8]) -> ChunkId) -> Result<Self, Error> {
+        check_layout(block.raw_len, &block.chunks)?;
+        Self::check(block, recompute)
+    }
+
+    fn check(block: StoredBlock, recompute: &dyn Fn(ChunkKind, &[u8]) -> ChunkId) -> Result<Self, Error> {
+        let StoredBlock { stored, raw_len, zstd, chunks } = block;
+        let first = chunks.first().map(|chunk| chunk.id).ok_or(Error::Unpackable("there are none"))?;
         if zstd {
             let raw_len = usize::try_from(raw_len).map_err(|_| Error::Unpackable("a block is too long"))?;
             compress::decompress_and(&stored, raw_len, |raw| check_ids(raw, &chunks, recompute))
@@ -173,12 +202,12 @@ impl Block {
     }
 }
 
-fn check_layout(bytes: &[u8], chunks: &[RawChunk]) -> Result<(), Error> {
+fn check_layout(raw_len: u32, chunks: &[RawChunk]) -> Result<(), Error> {
     let total = chunks.iter().map(|chunk| u64::from(chunk.length)).sum::<u64>();
-    if u64::try_from(bytes.len()) != Ok(total) || chunks.iter().any(|chunk| chunk.length == 0) {
+    if u64::from(raw_len) != total || chunks.iter().any(|chunk| chunk.length == 0) {
         return Err(Error::Unpackable("their lengths don't add up"));
     }
-    if bytes.len() > BLOCK_BYTES_MAX || chunks.len() > CHUNKS_MAX {
+    if total > BLOCK_BYTES_MAX as u64 || chunks.len() > CHUNKS_MAX {
         return Err(Error::Unpackable("there are too many for a block"));
     }
     let mut ids = IdSet::default();
@@ -354,6 +383,33 @@ mod tests {
             raw.bytes[1_999] ^= 1;
             let expected = Some(Error::Unfaithful { chunk: raw.chunks[1].id });
             assert_eq!(Block::build(raw, level, &id_of).err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_block_is_taken_over_as_it_is_stored_if_its_chunks_are_what_their_ids_say() {
+        let chunks: [&[u8]; 2] = [&[b'a'; 1_000], &[b'b'; 1_000]];
+        for level in [compress::LEVEL_STORE, 3] {
+            let built = Block::build(raw_block(&chunks), level, &id_of).unwrap();
+            let stored = || StoredBlock {
+                stored: built.stored.clone(),
+                raw_len: built.raw_len,
+                zstd: built.zstd,
+                chunks: raw_block(&chunks).chunks,
+            };
+            let kept = Block::keep(stored(), &id_of).unwrap();
+            assert!(kept.stored == built.stored && kept.chunks == built.chunks && kept.zstd == (level == 3));
+
+            let refused = |block| Block::keep(block, &id_of).err();
+            let first = built.chunks[0].0;
+            let swapped = raw_block(&[chunks[1], chunks[0]]).chunks;
+            let expected = Some(Error::Unfaithful { chunk: swapped[0].id });
+            assert_eq!(refused(StoredBlock { chunks: swapped, ..stored() }), expected);
+            let expected = Some(Error::Unfaithful { chunk: first });
+            assert_eq!(refused(StoredBlock { zstd: !built.zstd, ..stored() }), expected);
+            let unpackable = |block| matches!(refused(block), Some(Error::Unpackable(_)));
+            assert!(unpackable(StoredBlock { raw_len: 1_999, ..stored() }));
+            assert!(unpackable(StoredBlock { chunks: raw_block(&chunks[..1]).chunks, ..stored() }));
         }
     }
 

@@ -9,6 +9,8 @@ use crate::pack::packer::Blocker;
 use crate::pack::packer::ChunkKind;
 use crate::pack::packer::RawBlock;
 use crate::pack::packer::RawChunk;
+use crate::pack::packer::StoredBlock;
+use crate::pack::unpacker::BlockPlace;
 use crate::pack::unpacker::Place;
 use crate::task::error::Error;
 
@@ -17,9 +19,26 @@ const REST_BYTES_MIN: usize = BLOCK_BYTES / 4 * 3;
 
 const REACHES_PAST: pack::Error = pack::Error::Damaged("a chunk reaches past its block");
 
+/// What becomes a block in a new pack.
+pub enum Material {
+    /// Chunks.
+    Raw(RawBlock),
+    /// A block of an older pack, all of which is kept.
+    Stored(StoredBlock),
+}
+
+impl Material {
+    /// Whether it goes where contents go, or else where trees and lists do.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        let (Self::Raw(RawBlock { chunks, .. }) | Self::Stored(StoredBlock { chunks, .. })) = self;
+        chunks.first().is_none_or(|chunk| chunk.kind == ChunkKind::Data)
+    }
+}
+
 /// Gathers chunks into blocks, contents apart from trees and lists, and sends them on.
 pub struct Blocks {
-    to_packer: SyncSender<RawBlock>,
+    to_packer: SyncSender<Material>,
     data: Blocker,
     nodes: Blocker,
 }
@@ -27,7 +46,7 @@ pub struct Blocks {
 impl Blocks {
     /// Blocks on their way to whoever has the other end.
     #[must_use]
-    pub fn new(to_packer: SyncSender<RawBlock>) -> Self {
+    pub fn new(to_packer: SyncSender<Material>) -> Self {
         Self { to_packer, data: Blocker::new(), nodes: Blocker::new() }
     }
 
@@ -39,7 +58,7 @@ impl Blocks {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<(), Error> {
         let blocker = if kind == ChunkKind::Data { &mut self.data } else { &mut self.nodes };
         let full = blocker.add(id, kind, bytes)?;
-        full.map_or(Ok(()), |block| self.send(block))
+        full.map_or(Ok(()), |block| self.send(Material::Raw(block)))
     }
 
     /// Takes what is kept of a block of an older pack, in the order in which it lies there. If that is most of it, it
@@ -67,12 +86,21 @@ impl Blocks {
             end += past - begins;
         }
         bytes.truncate(end);
-        let raw = |(kind, id, place): &(ChunkKind, ChunkId, Place)| RawChunk {
-            id: *id,
-            kind: *kind,
-            length: place.length,
-        };
-        self.send(RawBlock { bytes, chunks: chunks.iter().map(raw).collect() })
+        self.send(Material::Raw(RawBlock { bytes, chunks: raw_chunks(chunks) }))
+    }
+
+    /// Takes a block of an older pack of which all is kept, as it is stored.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], as [`Blocks::add`].
+    pub fn add_whole(
+        &self,
+        stored: Vec<u8>,
+        place: &BlockPlace,
+        chunks: &[(ChunkKind, ChunkId, Place)],
+    ) -> Result<(), Error> {
+        let BlockPlace { raw_len, zstd, .. } = *place;
+        self.send(Material::Stored(StoredBlock { stored, raw_len, zstd, chunks: raw_chunks(chunks) }))
     }
 
     /// Sends what is left; more can be added after it.
@@ -81,10 +109,14 @@ impl Blocks {
     /// As [`Blocks::add`].
     pub fn finish(&mut self) -> Result<(), Error> {
         let last = [self.data.finish(), self.nodes.finish()];
-        last.into_iter().flatten().try_for_each(|block| self.send(block))
+        last.into_iter().flatten().try_for_each(|block| self.send(Material::Raw(block)))
     }
 
-    fn send(&self, block: RawBlock) -> Result<(), Error> {
+    fn send(&self, block: Material) -> Result<(), Error> {
         self.to_packer.send(block).map_err(|_| Error::Interrupted)
     }
+}
+
+fn raw_chunks(chunks: &[(ChunkKind, ChunkId, Place)]) -> Vec<RawChunk> {
+    chunks.iter().map(|(kind, id, place)| RawChunk { id: *id, kind: *kind, length: place.length }).collect()
 }

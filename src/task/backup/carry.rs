@@ -25,6 +25,7 @@ use crate::task::backup::store;
 use crate::task::backup::store::BLOCKS_WAITING;
 use crate::task::backup::store::Packing;
 use crate::task::error::Error;
+use crate::vault::Vault;
 use crate::vault::device::DeviceVault;
 use crate::vault::error;
 use crate::vault::index::Prefix;
@@ -126,6 +127,23 @@ fn gather(
     Ok(())
 }
 
+impl Rest {
+    /// Whether all of the block is wanted: chunks lie in it end to end.
+    fn is_whole(&self) -> bool {
+        let wanted: u64 = self.chunks.iter().map(|(_, _, place)| u64::from(place.length)).sum();
+        wanted == u64::from(self.pack.directory().block(self.block).raw_len)
+    }
+
+    /// The block as it is stored, if all of it is wanted, and unpacked otherwise.
+    fn read(&self, vault: &Vault) -> Result<Vec<u8>, error::Error> {
+        if self.is_whole() {
+            self.pack.read_stored(vault, self.block)
+        } else {
+            self.pack.read_block(vault, self.block)
+        }
+    }
+}
+
 fn hand_on(
     reader: &SnapshotReader<'_>,
     mut rests: Vec<Rest>,
@@ -136,11 +154,15 @@ fn hand_on(
         if observer.interrupted() {
             return Err(Error::Interrupted);
         }
-        let read = |rest: &Rest| rest.pack.read_block(reader.vault(), rest.block);
-        let unpacked: Vec<Vec<u8>> = rests.par_iter().map(read).collect::<Result<_, _>>()?;
-        for (rest, bytes) in rests.iter_mut().zip(unpacked) {
+        let read: Vec<Vec<u8>> =
+            rests.par_iter().map(|rest| rest.read(reader.vault())).collect::<Result<_, _>>()?;
+        for (rest, bytes) in rests.iter_mut().zip(read) {
             rest.chunks.sort_by_key(|(_, _, place)| place.offset_in_block);
-            blocks.add_rest(bytes, &rest.chunks)?;
+            if rest.is_whole() {
+                blocks.add_whole(bytes, &rest.pack.directory().block(rest.block), &rest.chunks)?;
+            } else {
+                blocks.add_rest(bytes, &rest.chunks)?;
+            }
         }
     }
     Ok(())

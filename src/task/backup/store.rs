@@ -12,13 +12,12 @@ use crate::crypto::digest;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::pack::packer::Block;
-use crate::pack::packer::ChunkKind;
 use crate::pack::packer::PACK_BYTES_TARGET;
 use crate::pack::packer::Pack;
 use crate::pack::packer::Packer;
-use crate::pack::packer::RawBlock;
 use crate::seal::pseal::Kind;
 use crate::seal::pseal::Sealed;
+use crate::task::backup::blocks::Material;
 use crate::task::backup::caches::Caches;
 use crate::task::backup::journal::Journal;
 use crate::task::backup::journal::StoredPack;
@@ -50,7 +49,7 @@ pub struct Packing {
 /// The first that a block or the store gives; what was put until then is in the journal.
 pub fn store(
     vault: &DeviceVault,
-    blocks: &Receiver<RawBlock>,
+    blocks: &Receiver<Material>,
     packing: Packing,
     journal: Option<Journal<'_>>,
     caches: &Caches<'_>,
@@ -70,17 +69,21 @@ pub fn store(
             stored: Vec::new(),
         };
         let mut in_work: VecDeque<(bool, Receiver<Result<Block, crate::pack::Error>>)> = VecDeque::new();
-        for raw in blocks {
+        for material in blocks {
             if in_work.len() >= in_work_max
                 && let Some((is_data, block)) = in_work.pop_front()
             {
                 line.pack(scope, is_data, received(&block)?)?;
             }
             let (done, block) = mpsc::sync_channel(1);
-            let is_data = raw.chunks.first().is_none_or(|chunk| chunk.kind == ChunkKind::Data);
+            let is_data = material.is_data();
             scope.spawn(move |_| {
                 let namer = vault.namer();
-                let built = Block::build(raw, packing.level, &|kind, bytes| namer.name(kind, bytes));
+                let recompute = |kind, bytes: &[u8]| namer.name(kind, bytes);
+                let built = match material {
+                    Material::Raw(raw) => Block::build(raw, packing.level, &recompute),
+                    Material::Stored(stored) => Block::keep(stored, &recompute),
+                };
                 // Nobody waits any more only if the whole task has failed.
                 let _ = done.send(built);
             });

@@ -49,6 +49,14 @@ impl PackReader {
         self.unpack(&place, &plaintext, begins)
     }
 
+    /// Reads one block as it is stored. Its chunks are not believed, as in [`PackReader::read_block`].
+    ///
+    /// # Errors
+    /// Those of [`PackReader::read_block`].
+    pub fn read_stored(&self, vault: &Vault, block: u32) -> Result<Vec<u8>, Error> {
+        self.segments.read_exactly(vault, &self.directory.block(block).range)
+    }
+
     /// Reads neighbouring blocks at once and hands them to `each` one by one, unpacked.
     ///
     /// Should that fail, each is read by itself, so that damage costs no more than the blocks that it

@@ -24,9 +24,9 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
-use crate::pack::packer::RawBlock;
 use crate::task::backup::Options;
 use crate::task::backup::blocks::Blocks;
+use crate::task::backup::blocks::Material;
 use crate::task::backup::caches::Caches;
 use crate::task::backup::carry::Wanted;
 use crate::task::backup::files::FilesWriter;
@@ -167,7 +167,7 @@ impl<'a> Walker<'a> {
         namer: &'a Namer,
         cutter: &'a Cutter,
         known: &'a mut Known,
-        blocks: SyncSender<RawBlock>,
+        blocks: SyncSender<Material>,
         carrier: Option<Sender<Wanted>>,
         last: LastFiles<'a>,
         files: Option<FilesWriter<'a>>,
