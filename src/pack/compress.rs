@@ -11,6 +11,7 @@ use zstd::zstd_safe;
 
 use super::BLOCK_BYTES_MAX;
 use super::Error;
+use super::room;
 
 /// The fastest level, which compresses least.
 pub const LEVEL_MIN: i32 = -7;
@@ -49,22 +50,6 @@ thread_local! {
     static COMPRESSOR: Cell<Option<(i32, Compressor<'static>)>> = const { Cell::new(None) };
     static DECOMPRESSOR: Cell<Option<Decompressor<'static>>> = const { Cell::new(None) };
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static SPARE: Cell<Vec<Vec<u8>>> = const { Cell::new(Vec::new()) };
-}
-
-/// How many blocks' room a thread keeps for those to come, as the system takes longer to give it than zstd to fill it.
-const SPARE_MAX: usize = 2;
-
-/// Longer ones are given back.
-const SPARE_BYTES_MAX: usize = 2 << 20;
-
-/// Takes the room of a block that nobody needs any more, for one that this thread decompresses.
-pub fn reuse(block: Vec<u8>) {
-    let mut spare = SPARE.take();
-    if spare.len() < SPARE_MAX && block.capacity() <= SPARE_BYTES_MAX {
-        spare.push(block);
-    }
-    SPARE.set(spare);
 }
 
 /// Compresses a block, or tells that it is to be stored as it is.
@@ -100,9 +85,8 @@ pub fn compress(level: i32, raw: &[u8]) -> Option<Vec<u8>> {
 /// [`Error::Damaged`] if `bytes` isn't exactly one frame that holds and declares `raw_len` bytes, or if
 /// that is more than [`BLOCK_BYTES_MAX`]; nothing is allocated then but for broken content.
 pub fn decompress(bytes: &[u8], raw_len: usize) -> Result<Vec<u8>, Error> {
-    let mut spare = SPARE.take();
-    let mut raw = spare.pop().unwrap_or_default();
-    SPARE.set(spare);
+    // Anybody may say that a block is long: that much room is taken once its frame says so too.
+    let mut raw = room::take(0);
     decompress_into(bytes, raw_len, &mut raw)?;
     Ok(raw)
 }

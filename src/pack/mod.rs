@@ -21,6 +21,7 @@ use crate::id::ChunkId;
 
 pub mod compress;
 pub mod packer;
+mod room;
 pub mod unpacker;
 
 /// How long a block may be before compression, so also a chunk.

@@ -63,7 +63,7 @@ pub fn carry(
     vault: &DeviceVault,
     reader: &SnapshotReader<'_>,
     wanted: &Receiver<Wanted>,
-    packing: Packing,
+    packing: Packing<'_>,
     caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredPack>, Error> {

@@ -400,7 +400,8 @@ fn run(
     // A second session opens its sources anew: the first has used them up.
     let sources = load_sources(input)?;
     let stream = &mut input.stream;
-    let packing = Packing { level: options.level, dry_run: options.dry_run };
+    let threads = &store::threads();
+    let packing = Packing { threads, level: options.level, dry_run: options.dry_run };
     let before = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
     let remembered = before.map(|before| before.reader.body()).filter(|body| last.are_of(&body.root));
     thread::scope(|scope| {

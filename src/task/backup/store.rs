@@ -36,11 +36,23 @@ const PACKS_SEALING: usize = 1;
 
 /// How blocks become objects.
 #[derive(Clone, Copy)]
-pub struct Packing {
+pub struct Packing<'a> {
+    /// Who compresses and seals: not those who read, who would wait for it with whoever waits for them.
+    pub threads: &'a rayon::ThreadPool,
     /// The level of compression.
     pub level: i32,
     /// Whether nothing is stored: everything is done up to sealing.
     pub dry_run: bool,
+}
+
+/// Threads to compress and seal with, one for each core.
+///
+/// # Panics
+/// If the system gives no more threads.
+#[must_use]
+pub fn threads() -> rayon::ThreadPool {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+    builder.build().expect("a backup can start as many threads as there are cores")
 }
 
 /// Packs and stores all `blocks`, and returns the packs that the vault holds because of it.
@@ -50,13 +62,13 @@ pub struct Packing {
 pub fn store(
     vault: &DeviceVault,
     blocks: &Receiver<Material>,
-    packing: Packing,
+    packing: Packing<'_>,
     journal: Option<Journal<'_>>,
     caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredPack>, Error> {
-    let in_work_max = rayon::current_num_threads() * BLOCKS_PER_CORE;
-    rayon::in_place_scope(|scope| {
+    let in_work_max = packing.threads.current_num_threads() * BLOCKS_PER_CORE;
+    packing.threads.in_place_scope(|scope| {
         let mut line = Line {
             vault,
             packing,
@@ -103,7 +115,7 @@ fn received(block: &Receiver<Result<Block, crate::pack::Error>>) -> Result<Block
 /// What the packing thread holds.
 struct Line<'a> {
     vault: &'a DeviceVault,
-    packing: Packing,
+    packing: Packing<'a>,
     journal: Option<Journal<'a>>,
     caches: &'a Caches<'a>,
     observer: &'a dyn Observer,
