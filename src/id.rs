@@ -128,8 +128,8 @@ pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 /// A set of ids, or of the beginnings of ids.
 pub type IdSet<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
 
-/// For ids that are digests, keyed where somebody else might choose what they are of: their first bytes are as good
-/// as any hash of them.
+/// For ids that are keyed digests: their first bytes are as good as any hash of them, and nobody without the key
+/// chooses them. What others name, as objects in a header, belongs into an ordinary map.
 #[derive(Default)]
 pub struct IdHasher(u64);
 

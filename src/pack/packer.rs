@@ -233,7 +233,7 @@ fn check_ids(
         }
         raw = rest;
     }
-    Ok(())
+    if raw.is_empty() { Ok(()) } else { Err(Error::Unpackable("their lengths don't add up")) }
 }
 
 /// Puts blocks together until they make a pack.
@@ -410,6 +410,8 @@ mod tests {
             assert_eq!(refused(StoredBlock { zstd: !built.zstd, ..stored() }), expected);
             let unpackable = |block| matches!(refused(block), Some(Error::Unpackable(_)));
             assert!(unpackable(StoredBlock { raw_len: 1_999, ..stored() }));
+            let longer = [&built.stored[..], b"!"].concat();
+            assert!(refused(StoredBlock { stored: longer, ..stored() }).is_some());
             assert!(unpackable(StoredBlock { chunks: raw_block(&chunks[..1]).chunks, ..stored() }));
         }
     }

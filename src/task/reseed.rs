@@ -6,12 +6,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::id::DeviceId;
 use crate::id::Digest;
-use crate::id::IdMap;
 use crate::id::JobId;
 use crate::observe::Event;
 use crate::observe::Observer;
@@ -125,7 +125,7 @@ pub fn of_indexes(reader: &SnapshotReader<'_>) -> Result<Reseed, Error> {
     let head = history.head().ok_or(Error::Nothing { what: "the device has no snapshot" })?;
     let listed = Listed::of(history);
     let mut packs = Packs::of(&listed);
-    let mut rows: IdMap<Prefix, Row> = IdMap::default();
+    let mut rows: HashMap<Prefix, Row> = HashMap::new();
     for part in &body.indexes {
         let located = history.locate(vault.log(), part.name)?;
         let index = vault.index(history.device(), &located)?;
@@ -227,11 +227,11 @@ fn chunks_of(
 }
 
 /// Which header lists each object, and with which length.
-struct Listed(IdMap<Digest, (u64, u32)>);
+struct Listed(HashMap<Digest, (u64, u32)>);
 
 impl Listed {
     fn of(history: &History) -> Self {
-        let mut listed = IdMap::default();
+        let mut listed = HashMap::new();
         for Snapshot { header, .. } in history.snapshots() {
             for object in &header.objects {
                 listed.entry(object.name).or_insert((header.seq, object.length));
@@ -277,13 +277,13 @@ impl Listed {
 /// The packs that chunks are found in, numbered as they come.
 struct Packs<'l> {
     listed: &'l Listed,
-    numbers: IdMap<Digest, Option<u32>>,
+    numbers: HashMap<Digest, Option<u32>>,
     packs: Vec<ListedPack>,
 }
 
 impl<'l> Packs<'l> {
     fn of(listed: &'l Listed) -> Self {
-        Self { listed, numbers: IdMap::default(), packs: Vec::new() }
+        Self { listed, numbers: HashMap::new(), packs: Vec::new() }
     }
 
     /// The number of a pack; nothing if no header lists it.

@@ -28,6 +28,7 @@ use strongroom::vault::name::Place;
 
 use crate::desk::Desk;
 use crate::desk::Impatient;
+use crate::desk::NAME;
 use crate::desk::Newest;
 use crate::desk::admit;
 use crate::harness::noise;
@@ -198,16 +199,32 @@ fn of_small_files_that_change_here_and_there_nothing_stays_and_the_others_are_ca
             desk.write_small(number, 5_000 * (round + 1) + number);
         }
         // What one file no longer has another one has, which comes later.
-        fs::rename(desk.small(7 + round), desk.small(2_907 + round)).unwrap();
+        fs::rename(desk.small(7 + round), desk.small(907 + round)).unwrap();
         desk.write_small(7 + round, 90_000 + round);
         fs::remove_file(desk.small(1_033 + round)).unwrap();
         let summary = desk.seal_again().unwrap();
         let counts = summary.backup.counts;
         assert_eq!((counts.files, counts.files_new), (2_999 - round, 0));
-        // Of 900,000 bytes those that changed were read.
-        assert!(counts.bytes_new < 200_000, "{counts:?}");
+        // Of 6,000,000 bytes few are of files that changed.
+        assert!(counts.bytes_new < 400_000, "{counts:?}");
         holds_the_source_and_nothing_else(&desk);
     }
+}
+
+#[test]
+fn a_block_of_which_all_is_kept_is_not_compressed_anew() {
+    let mut desk = Desk::empty();
+    desk.write_text("a", 1, 2_000_000);
+    desk.write_text("b", 2, 1_000);
+    desk.seal();
+    fs::remove_file(desk.source().join("b")).unwrap();
+    // So that what is compressed anew is as long as it was.
+    desk.level = 0;
+    let stored = desk.seal_again().unwrap().backup.counts.bytes_stored;
+    assert!(stored < 1_700_000, "{stored}");
+    holds_the_source_and_nothing_else(&desk);
+    desk.write_text("a", 3, 2_000_000);
+    assert!(desk.seal_again().unwrap().backup.counts.bytes_stored > 2_000_000);
 }
 
 #[test]
@@ -226,6 +243,20 @@ fn files_that_go_are_told_whatever_is_remembered() {
     // The memory has all names that are in the folder, and is of a newer file than this one.
     fs::write(desk.file(), older).unwrap();
     assert_eq!(lost(desk.seal_again_told()), Some((3_000, 1)));
+}
+
+#[test]
+fn files_that_stand_elsewhere_in_the_file_are_told_as_gone_if_they_also_changed() {
+    let mut desk = Desk::empty();
+    desk.memory = StateDir::new(&desk.path("memory"));
+    fs::create_dir(desk.source().join(NAME)).unwrap();
+    let path = |number: u64| desk.source().join(NAME).join(number.to_string());
+    (0..3).for_each(|number| fs::write(path(number), noise(number, 500)).unwrap());
+    desk.seal();
+    fs::write(path(0), noise(77, 500)).unwrap();
+    // All that is remembered is there again, and lay one folder deeper in the file.
+    desk.below = NAME;
+    assert_eq!(desk.seal_again_told().map(|lost| (lost.before, lost.files)), Some((3, 1)));
 }
 
 #[test]
@@ -297,6 +328,25 @@ fn what_is_not_finished_leaves_the_old_file_as_it_was() {
     fs::remove_dir_all(desk.source()).unwrap();
     assert!(matches!(desk.seal_again(), Err(Error::Source(_))));
     assert!(desk.bytes() == before);
+}
+
+#[test]
+fn what_is_carried_while_somebody_loses_patience_leaves_the_old_file_as_it_was() {
+    let desk = Desk::of_small_files();
+    desk.seal();
+    let before = desk.bytes();
+    (0..3_000).step_by(100).for_each(|number| desk.write_small(number, 5_000 + number));
+    let mut interrupted = 0;
+    for patience in (0..20_000).step_by(900) {
+        match desk.seal_again_as(&way(1), None, &Impatient::after(patience)) {
+            Err(Error::Interrupted) => interrupted += 1,
+            Err(error) => panic!("{error}"),
+            Ok(_) => break,
+        }
+        assert!(desk.bytes() == before, "after {patience} events");
+    }
+    assert!(interrupted > 3);
+    holds_the_source_and_nothing_else(&desk);
 }
 
 #[test]

@@ -59,6 +59,10 @@ pub struct Desk {
     folder: tempfile::TempDir,
     /// What the machine remembers of what was sealed: nothing, unless a test gives it a folder.
     pub memory: StateDir,
+    /// The level of compression.
+    pub level: i32,
+    /// The folder in the source that is sealed; if it is none, the source.
+    pub below: &'static str,
 }
 
 impl Desk {
@@ -84,7 +88,8 @@ impl Desk {
 
     /// With a folder that nothing is in.
     pub fn empty() -> Self {
-        let desk = Self { folder: tempfile::tempdir().unwrap(), memory: StateDir::forgetful() };
+        let desk =
+            Self { folder: tempfile::tempdir().unwrap(), memory: StateDir::forgetful(), level: 3, below: "" };
         fs::create_dir(desk.source()).unwrap();
         desk
     }
@@ -105,8 +110,14 @@ impl Desk {
         desk
     }
 
+    /// Writes what shrinks by half.
+    pub fn write_text(&self, name: &str, seed: u64, length: usize) {
+        let text: String = noise(seed, length / 2).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(self.source().join(name), text).unwrap();
+    }
+
     pub fn write_small(&self, number: u64, seed: u64) {
-        fs::write(self.small(number), noise(10_000 + seed, 300)).unwrap();
+        fs::write(self.small(number), noise(10_000 + seed, 2_000)).unwrap();
     }
 
     pub fn small(&self, number: u64) -> PathBuf {
@@ -209,13 +220,14 @@ impl Desk {
             host: String::new(),
             // So that a test can change a file behind its times.
             ignore_ctime: true,
+            level: self.level,
             sealing: Some(Sealing { signer, ..Sealing::new(self.memory.clone()) }),
             ..harness::options()
         }
     }
 
     fn input(&self) -> Input {
-        Input { paths: vec![self.source()], stream: None }
+        Input { paths: vec![self.source().join(self.below)], stream: None }
     }
 
     /// Opens the file into a new folder of that name.

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::id::IdMap;
+use crate::id::IdSet;
 use crate::observe::Observer;
 use crate::pack;
 use crate::pack::packer::ChunkKind;
@@ -109,10 +110,13 @@ fn gather(
     kinds: &IdMap<Prefix, ChunkKind>,
     waiting: &mut Vec<Rest>,
 ) -> Result<(), Error> {
-    let mut missing = kinds.len();
+    let mut found = IdSet::default();
     for (id, place) in pack.directory().chunks() {
-        let Some(kind) = kinds.get(&prefix(&id)) else { continue };
-        missing -= 1;
+        let prefix = prefix(&id);
+        let Some(kind) = kinds.get(&prefix) else { continue };
+        if !found.insert(prefix) {
+            return Err(pack.damaged("two chunks in it have ids that begin alike").into());
+        }
         let chunk = (*kind, id, place);
         match waiting.last_mut() {
             Some(rest) if rest.block == place.block && rest.pack.listed() == pack.listed() => {
@@ -121,7 +125,7 @@ fn gather(
             _ => waiting.push(Rest { pack: Arc::clone(&pack), block: place.block, chunks: vec![chunk] }),
         }
     }
-    if missing > 0 {
+    if found.len() < kinds.len() {
         return Err(pack.damaged("chunks that the index finds here aren't in it").into());
     }
     Ok(())

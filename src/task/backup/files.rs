@@ -188,6 +188,11 @@ fn read_refs(from: &mut Reader<'_>, count: usize) -> Result<Vec<ChunkRef>, codec
     (0..count).map(|_| Ok(ChunkRef { id: ChunkId(from.array()?), length: from.u32()? })).collect()
 }
 
+/// The same for the same tree of the same sources.
+fn stamp(vault: &DeviceVault, places: &[u8], root: &TreeRef) -> Hash {
+    vault.namer().local_hash(b"files of", &[&root.reference.id.0, places].concat())
+}
+
 /// The files of a job's last snapshot.
 pub struct LastFiles<'a> {
     vault: &'a DeviceVault,
@@ -202,8 +207,8 @@ pub struct LastFiles<'a> {
 struct Index {
     /// Where the pieces of each directory are: offset and length.
     directories: IdMap<Hash, Vec<(u64, u32)>>,
-    /// The tree that was made of these files.
-    root: Option<ChunkId>,
+    /// What [`stamp`] gave for the sources and the tree that was made of them.
+    stamp: Option<Hash>,
 }
 
 /// The files of one directory in it.
@@ -232,10 +237,10 @@ impl<'a> LastFiles<'a> {
         files
     }
 
-    /// Whether these are exactly the files of this tree.
+    /// Whether these are exactly the files of this tree, which was made of sources at these places.
     #[must_use]
-    pub fn are_of(&self, root: &TreeRef) -> bool {
-        self.index.root == Some(root.reference.id)
+    pub fn are_of(&self, places: &[u8], root: &TreeRef) -> bool {
+        self.index.stamp == Some(stamp(self.vault, places, root))
     }
 
     fn read_index(&self) -> Option<(File, Index)> {
@@ -260,7 +265,7 @@ impl<'a> LastFiles<'a> {
                 let hash = from.array().ok()?;
                 index.directories.entry(hash).or_default().push((from.u64().ok()?, from.u32().ok()?));
             }
-            index.root = from.array().ok().map(ChunkId);
+            index.stamp = from.array().ok();
             Some(index)
         })?;
         Some((file, index))
@@ -419,13 +424,14 @@ impl<'a> FilesWriter<'a> {
         Ok(())
     }
 
-    /// Takes the place of the last run's memory; `root` is the tree that was made of these files.
+    /// Takes the place of the last run's memory; `root` is the tree that was made of these files, which lie at
+    /// `places`.
     ///
     /// # Errors
     /// [`crate::vault::error::Error::State`].
-    pub fn finish(mut self, root: &TreeRef) -> Result<(), Error> {
-        let mut index = Writer::with_capacity(self.index.len() + 36);
-        index.count(self.pieces).bytes(self.index.as_slice()).bytes(&root.reference.id.0);
+    pub fn finish(mut self, places: &[u8], root: &TreeRef) -> Result<(), Error> {
+        let mut index = Writer::with_capacity(self.index.len() + 20);
+        index.count(self.pieces).bytes(self.index.as_slice()).bytes(&stamp(self.vault, places, root));
         let at = self.at;
         let length = self.write("index", index.as_slice())?;
         let mut trailer = Writer::new();

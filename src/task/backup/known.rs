@@ -310,6 +310,13 @@ impl Known {
         lost
     }
 
+    /// Forgets what a session before this one has stored and no header lists: a sealed file keeps a pack only if all
+    /// of it is used, and takes chunks only out of packs that its last snapshot lists.
+    pub fn forget_unlisted(&mut self) {
+        let packs = &self.packs;
+        self.chunks.retain(|_, chunk| packs.get(chunk.pack as usize).is_some_and(|pack| pack.listed > 0));
+    }
+
     /// Begins a session: nothing is used, and nothing is on its way.
     ///
     /// An index that a session before this one stored and no header came to list counts for nothing:

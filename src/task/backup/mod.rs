@@ -267,14 +267,21 @@ pub fn backup(
     };
     observer.event(&Event::Total { items, bytes });
     let cutter = Cutter::new(&vault.namer().gear_bytes(), CHUNK_SIZES);
+    let threads = store::threads();
+    let packing = Packing { threads: threads.as_ref(), level: options.level, dry_run: options.dry_run };
 
     let mut unless =
         (options.skip_if_unchanged && !options.dry_run && last_run.seq > 0).then_some(last_run.sources);
     let (mut missing, mut bytes_stored) = (0, 0);
     for _ in 0..TRIES {
         known.begin();
-        let session =
-            run(vault, &mut input, &job, options, &cutter, &mut known, &resumed, unless, &caches, observer)?;
+        if options.sealing.is_some() {
+            known.forget_unlisted();
+        }
+        let session = run(
+            vault, &mut input, &job, options, packing, &cutter, &mut known, &resumed, unless, &caches,
+            observer,
+        )?;
         let Session { mut listing, packs, has_all_names } = session;
         for pack in &packs {
             known.add_pack(pack);
@@ -383,6 +390,7 @@ fn run(
     input: &mut Input,
     job: &JobId,
     options: &Options<'_>,
+    packing: Packing<'_>,
     cutter: &Cutter,
     known: &mut Known,
     resumed: &[StoredPack],
@@ -400,10 +408,10 @@ fn run(
     // A second session opens its sources anew: the first has used them up.
     let sources = load_sources(input)?;
     let stream = &mut input.stream;
-    let threads = &store::threads();
-    let packing = Packing { threads, level: options.level, dry_run: options.dry_run };
     let before = options.sealing.as_ref().and_then(|sealing| sealing.before.as_ref());
-    let remembered = before.map(|before| before.reader.body()).filter(|body| last.are_of(&body.root));
+    let places = read::places(&sources);
+    let remembered =
+        before.map(|before| before.reader.body()).filter(|body| last.are_of(&places, &body.root));
     thread::scope(|scope| {
         let (to_packer, blocks) = mpsc::sync_channel(BLOCKS_WAITING);
         let storing = scope.spawn(move || store::store(vault, &blocks, packing, journal, caches, observer));

@@ -2,7 +2,8 @@
 //! order, sealed, put and written into the journal.
 //!
 //! Memory is bounded by the numbers below: a few blocks on their way, one pack that grows for each
-//! kind of content, one that is sealed while another is put.
+//! kind of content, one that is sealed while another is put. Where a file is sealed again that may be twice as much:
+//! what is carried out of older packs comes beside what is new.
 
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -37,22 +38,19 @@ const PACKS_SEALING: usize = 1;
 /// How blocks become objects.
 #[derive(Clone, Copy)]
 pub struct Packing<'a> {
-    /// Who compresses and seals: not those who read, who would wait for it with whoever waits for them.
-    pub threads: &'a rayon::ThreadPool,
+    /// Who compresses and seals: not those who read, who would wait for it with whoever waits for them. Without such
+    /// threads they do it all the same.
+    pub threads: Option<&'a rayon::ThreadPool>,
     /// The level of compression.
     pub level: i32,
     /// Whether nothing is stored: everything is done up to sealing.
     pub dry_run: bool,
 }
 
-/// Threads to compress and seal with, one for each core.
-///
-/// # Panics
-/// If the system gives no more threads.
+/// Threads to compress and seal with, one for each core, if the system gives them.
 #[must_use]
-pub fn threads() -> rayon::ThreadPool {
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
-    builder.build().expect("a backup can start as many threads as there are cores")
+pub fn threads() -> Option<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok()
 }
 
 /// Packs and stores all `blocks`, and returns the packs that the vault holds because of it.
@@ -67,45 +65,21 @@ pub fn store(
     caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Vec<StoredPack>, Error> {
-    let in_work_max = packing.threads.current_num_threads() * BLOCKS_PER_CORE;
-    packing.threads.in_place_scope(|scope| {
-        let mut line = Line {
-            vault,
-            packing,
-            journal,
-            caches,
-            observer,
-            data: Packer::new(PACK_BYTES_TARGET),
-            trees: Packer::new(PACK_BYTES_TARGET),
-            sealing: VecDeque::new(),
-            stored: Vec::new(),
-        };
-        let mut in_work: VecDeque<(bool, Receiver<Result<Block, crate::pack::Error>>)> = VecDeque::new();
-        for material in blocks {
-            if in_work.len() >= in_work_max
-                && let Some((is_data, block)) = in_work.pop_front()
-            {
-                line.pack(scope, is_data, received(&block)?)?;
-            }
-            let (done, block) = mpsc::sync_channel(1);
-            let is_data = material.is_data();
-            scope.spawn(move |_| {
-                let namer = vault.namer();
-                let recompute = |kind, bytes: &[u8]| namer.name(kind, bytes);
-                let built = match material {
-                    Material::Raw(raw) => Block::build(raw, packing.level, &recompute),
-                    Material::Stored(stored) => Block::keep(stored, &recompute),
-                };
-                // Nobody waits any more only if the whole task has failed.
-                let _ = done.send(built);
-            });
-            in_work.push_back((is_data, block));
-        }
-        for (is_data, block) in in_work {
-            line.pack(scope, is_data, received(&block)?)?;
-        }
-        line.finish(scope)
-    })
+    let line = Line {
+        vault,
+        packing,
+        journal,
+        caches,
+        observer,
+        data: Packer::new(PACK_BYTES_TARGET),
+        trees: Packer::new(PACK_BYTES_TARGET),
+        sealing: VecDeque::new(),
+        stored: Vec::new(),
+    };
+    match packing.threads {
+        Some(threads) => threads.in_place_scope(|scope| line.store(scope, blocks)),
+        None => rayon::in_place_scope(|scope| line.store(scope, blocks)),
+    }
 }
 
 fn received(block: &Receiver<Result<Block, crate::pack::Error>>) -> Result<Block, Error> {
@@ -127,6 +101,43 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
+    fn store<'scope>(
+        mut self,
+        scope: &rayon::Scope<'scope>,
+        blocks: &Receiver<Material>,
+    ) -> Result<Vec<StoredPack>, Error>
+    where
+        'a: 'scope,
+    {
+        let in_work_max = rayon::current_num_threads() * BLOCKS_PER_CORE;
+        let (vault, level) = (self.vault, self.packing.level);
+        let mut in_work: VecDeque<(bool, Receiver<Result<Block, crate::pack::Error>>)> = VecDeque::new();
+        for material in blocks {
+            if in_work.len() >= in_work_max
+                && let Some((is_data, block)) = in_work.pop_front()
+            {
+                self.pack(scope, is_data, received(&block)?)?;
+            }
+            let (done, block) = mpsc::sync_channel(1);
+            let is_data = material.is_data();
+            scope.spawn(move |_| {
+                let namer = vault.namer();
+                let recompute = |kind, bytes: &[u8]| namer.name(kind, bytes);
+                let built = match material {
+                    Material::Raw(raw) => Block::build(raw, level, &recompute),
+                    Material::Stored(stored) => Block::keep(stored, &recompute),
+                };
+                // Nobody waits any more only if the whole task has failed.
+                let _ = done.send(built);
+            });
+            in_work.push_back((is_data, block));
+        }
+        for (is_data, block) in in_work {
+            self.pack(scope, is_data, received(&block)?)?;
+        }
+        self.finish(scope)
+    }
+
     fn pack<'scope>(&mut self, scope: &rayon::Scope<'scope>, is_data: bool, block: Block) -> Result<(), Error>
     where
         'a: 'scope,

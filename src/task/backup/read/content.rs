@@ -116,7 +116,8 @@ impl<'a> Walker<'a> {
         mut file: Examined,
         loaded: Loaded,
     ) -> Result<Option<Taken>, Error> {
-        self.observer.event(&Event::Entry(file.path.as_bytes()));
+        let path = directory.path().join(&file.name);
+        self.observer.event(&Event::Entry(path.as_bytes()));
         let (target, xattrs) = match loaded {
             Loaded::Failed(error) => {
                 self.problem(&error);
@@ -125,7 +126,7 @@ impl<'a> Walker<'a> {
             Loaded::Small(small) => {
                 let SmallFile { stat, bytes, chunks, sparse, xattrs, changed } = *small;
                 if changed {
-                    self.report(&file.path, "it changed while it was being read".to_owned());
+                    self.report(&path, "it changed while it was being read".to_owned());
                 }
                 let content = self.take_small(bytes, chunks)?;
                 let xattrs = self.attributes(xattrs);
@@ -135,7 +136,7 @@ impl<'a> Walker<'a> {
             Loaded::Later => {
                 return match file.known.take() {
                     Some(known) => self.take_over(frame, file, known).map(Some),
-                    None => self.take_large(frame, directory, file),
+                    None => self.take_large(frame, directory, file, &path),
                 };
             }
             Loaded::Other { target, xattrs } => (target, xattrs),
@@ -154,7 +155,7 @@ impl<'a> Walker<'a> {
         self.counts.others += 1;
         let xattrs = self.attributes(xattrs);
         let entry = self.entry(file.name, directory.path(), &file.stat, kind, xattrs);
-        Ok(self.keep(&file.path, entry))
+        Ok(self.keep(&path, entry))
     }
 
     /// Takes a file over as the last snapshot had it.
@@ -187,6 +188,7 @@ impl<'a> Walker<'a> {
         frame: &mut Frame,
         directory: &SourceDir,
         file: Examined,
+        path: &TreePath,
     ) -> Result<Option<Taken>, Error> {
         let opened = match directory.open_file(&file.name, &file.stat) {
             Ok(opened) => opened,
@@ -226,7 +228,7 @@ impl<'a> Walker<'a> {
         let read = content.bytes();
         let mut stat = *opened.stat();
         if short || left == 0 || opened.examine().is_ok_and(|now| !now.is_unchanged(&stat)) {
-            self.report(&file.path, "it changed while it was being read".to_owned());
+            self.report(path, "it changed while it was being read".to_owned());
         }
         let sparse = if short { None } else { sparse };
         if sparse.is_none() {

@@ -12,7 +12,6 @@ use crate::tree::entry::ChunkRef;
 use crate::tree::entry::DataRun;
 use crate::tree::entry::Xattr;
 use crate::tree::path::Name;
-use crate::tree::path::TreePath;
 use crate::tree::walk;
 use crate::tree::walk::SourceDir;
 use crate::tree::walk::SourceFile;
@@ -26,8 +25,6 @@ const UNTOLD_BYTES_MAX: usize = 64 << 10;
 /// What was found under a name, before anything of it is read.
 pub(super) struct Examined {
     pub(super) name: Name,
-    /// Where it lies.
-    pub(super) path: TreePath,
     pub(super) hash: Hash,
     pub(super) stat: Stat,
     /// What the last snapshot had, if that still holds.
@@ -60,8 +57,8 @@ pub(super) struct SmallFile {
 }
 
 impl Examined {
-    pub(super) fn new(name: Name, path: TreePath, hash: Hash, stat: Stat) -> Self {
-        Self { name, path, hash, stat, known: None, before: None, gone: Vec::new() }
+    pub(super) fn new(name: Name, hash: Hash, stat: Stat) -> Self {
+        Self { name, hash, stat, known: None, before: None, gone: Vec::new() }
     }
 
     /// How many bytes of memory reading it whole takes.

@@ -99,6 +99,13 @@ pub struct Listing {
     pub files_known: u64,
 }
 
+/// Where sources lie, as bytes that no others have.
+pub fn places(sources: &[Source]) -> Vec<u8> {
+    let mut paths: Vec<&[u8]> = sources.iter().map(|source| source.path().as_bytes()).collect();
+    paths.sort_unstable();
+    paths.join(&0)
+}
+
 /// A directory being walked.
 struct Frame {
     entry: Option<Entry>,
@@ -216,6 +223,7 @@ impl<'a> Walker<'a> {
         let namer = self.outlet.namer;
         let tree = || -> Tree<'a> { TreeBuilder::new(Box::new(|name: &[u8]| namer.cut_hash(name))) };
         let scope = self.options.filter.root();
+        let places = places(&sources);
         let plan = match &self.options.sealing {
             None => plan::plan(sources),
             Some(_) => plan::plan_flat(sources),
@@ -294,7 +302,7 @@ impl<'a> Walker<'a> {
                         if let Some(files) = self.files {
                             // Before the snapshot exists: what it says is only believed of chunks
                             // that the vault is known to hold.
-                            self.caches.keep(files.finish(&tree));
+                            self.caches.keep(files.finish(&places, &tree));
                         }
                         let Self { counts, errors, files_known, .. } = self;
                         return Ok(Listing { root: tree, counts, errors, sources, files_known });
@@ -528,7 +536,7 @@ impl<'a> Walker<'a> {
                     let path = directory.path().join(name);
                     let is_directory = stat.kind == SourceKind::Directory;
                     if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined::new(name.clone(), path, hash, stat));
+                        kept.push(Examined::new(name.clone(), hash, stat));
                     }
                 }
                 Err(error) => self.problem(&error),
