@@ -719,3 +719,25 @@ fn ctrl_c_leaves_nothing_behind() {
     assert_eq!(names(&bench), ["Rows", "Rows.strongroom", "key"]);
     assert!(fs::read(bench.path("Rows.strongroom")).unwrap() == before);
 }
+
+/// Reading, packing and carrying wait for each other, and have one thread of each kind then.
+#[test]
+fn a_machine_with_one_core_seals_a_folder_and_seals_it_again() {
+    let bench = bench();
+    // More than lies between those who read and those who pack, and no two stretches alike.
+    let rows: String = (0..700_000)
+        .map(|number: u64| format!("{:016x}\n", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    bench.write("Customers/rows.csv", rows.as_bytes());
+    for number in 0..300_u32 {
+        bench.write(&format!("Customers/many/{number}.txt"), format!("{number:04000}").as_bytes());
+    }
+    let one = [("STRONGROOM_KEY_FILE", "key"), ("RAYON_NUM_THREADS", "1")];
+    bench.run_with(&["seal", "Customers"], &one, b"").ends(0);
+    for number in (0..300_u32).step_by(7) {
+        bench.write(&format!("Customers/many/{number}.txt"), format!("{number:04001}").as_bytes());
+    }
+    bench.run_with(&["seal", "Customers"], &one, b"").ends(0);
+    bench.run_with(&["open", "Customers.strongroom", "--target", "opened"], &one, b"").ends(0);
+    assert!(tree(&bench.path("opened")) == tree(&bench.path("Customers")));
+}

@@ -438,6 +438,9 @@ fn run(
                 walker.stream(bytes, path, owner.clone())
             }
             Some(Stream { bytes, form: Form::Tar { .. } }) => walker.tar(bytes),
+            // One of the threads that read walks, so that none has to be woken to go on. It waits for those who pack: where
+            // these are the same ones, it has to be another.
+            None if packing.threads.is_some() => rayon::scope(|_| walker.walk(sources)),
             None => walker.walk(sources),
         };
         let stored = storing.join().expect("the storing thread returns its errors and never panics");
