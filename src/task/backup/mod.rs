@@ -438,9 +438,11 @@ fn run(
                 walker.stream(bytes, path, owner.clone())
             }
             Some(Stream { bytes, form: Form::Tar { .. } }) => walker.tar(bytes),
-            // One of the threads that read walks, so that none has to be woken to go on. It waits for those who pack: where
-            // these are the same ones, it has to be another.
-            None if packing.threads.is_some() => rayon::scope(|_| walker.walk(sources)),
+            // One of the threads that read walks, so that none has to be woken to go on. It waits for those who pack, so
+            // these have to be others; and there has to be another one, to read what is carried meanwhile.
+            None if packing.threads.is_some() && rayon::current_num_threads() > 1 => {
+                rayon::scope(|_| walker.walk(sources))
+            }
             None => walker.walk(sources),
         };
         let stored = storing.join().expect("the storing thread returns its errors and never panics");
