@@ -9,7 +9,8 @@
 //!
 //! Each round has a folder of its own, and nothing is removed before the last: ext4 doesn't give an inode away again
 //! for minutes after its file was removed, and looks past all of these whenever it makes a file. Where 40,000 files
-//! had just been removed, either took up to ten times as long to make 20,000, whichever came to look there. So give it some six minutes after anything else removed many files there.
+//! had just been removed, either took up to ten times as long to make 20,000, whichever came to look there. So give
+//! it some six minutes after anything else removed many files there.
 //!
 //! As it stands, the system has most of what is read in memory. With `STRONGROOM_BENCH_COLD=1`, which only root may
 //! do, it is told to forget everything before each step.
