@@ -39,7 +39,7 @@ use super::spool;
 use super::target::PART_BYTES_MIN;
 
 /// How much is given to the disk at once.
-const WRITE_BEHIND_BYTES: u64 = 8 << 20;
+const WRITE_BEHIND_BYTES: u64 = 1 << 20;
 
 /// A file or its parts, under other names until all of them are whole.
 pub(super) struct Files {

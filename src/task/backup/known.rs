@@ -379,10 +379,9 @@ impl Known {
     /// The packs that this session relies on and that no header lists yet.
     #[must_use]
     pub fn unlisted(&self) -> Vec<NewObject> {
-        let used: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.pack).collect();
-        used.into_iter()
-            .map(|at| &self.packs[at as usize])
-            .filter(|pack| pack.listed == 0)
+        let used = self.used_packs();
+        let used = self.packs.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack));
+        used.filter(|pack| pack.listed == 0)
             .map(|pack| NewObject { name: pack.name, length: pack.length })
             .collect()
     }
@@ -394,9 +393,17 @@ impl Known {
     /// The chain places of the snapshots whose packs this session relies on.
     #[must_use]
     pub fn reused(&self) -> Vec<u64> {
-        let seqs: BTreeSet<u64> =
-            self.used().map(|(_, chunk)| self.packs[chunk.pack as usize].listed).collect();
-        seqs.into_iter().filter(|seq| *seq != 0).collect()
+        let used = self.used_packs();
+        let used = self.packs.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack));
+        let seqs: BTreeSet<u64> = used.map(|pack| pack.listed).filter(|seq| *seq != 0).collect();
+        seqs.into_iter().collect()
+    }
+
+    /// Of each pack, whether this session relies on it.
+    fn used_packs(&self) -> Vec<bool> {
+        let mut used = vec![false; self.packs.len()];
+        self.used().for_each(|(_, chunk)| used[chunk.pack as usize] = true);
+        used
     }
 
     /// Seals and stores an index of what no index holds yet, folding in every older one that is no
@@ -445,7 +452,8 @@ impl Known {
                 .filter(|(_, chunk)| takes(chunk))
                 .map(|(prefix, chunk)| (*prefix, chunk.pack))
                 .collect();
-            entries.sort_unstable();
+            // As bytes are compared, but all of them at once.
+            entries.sort_unstable_by_key(|(prefix, _)| u128::from_be_bytes(*prefix));
             for part in entries.chunks_mut(index::ENTRIES_MAX) {
                 let first = if parts.is_empty() { [0; 16] } else { part[0].0 };
                 let object = vault.put(&self.seal_index(vault, part)?)?;
@@ -469,13 +477,15 @@ impl Known {
         vault: &DeviceVault,
         entries: &mut [(index::Prefix, u32)],
     ) -> Result<Sealed, error::Error> {
-        let numbers: BTreeSet<u32> = entries.iter().map(|(_, pack)| *pack).collect();
-        let numbers: Vec<u32> = numbers.into_iter().collect();
-        let names: Vec<Digest> = numbers.iter().map(|&at| self.packs[at as usize].name).collect();
-        for (_, pack) in entries.iter_mut() {
-            let at = numbers.binary_search(pack).expect("all packs of the entries are in the list");
-            *pack = u32::try_from(at).expect("a part has at most a million entries");
+        let mut held = vec![false; self.packs.len()];
+        entries.iter().for_each(|(_, pack)| held[*pack as usize] = true);
+        let mut names: Vec<Digest> = Vec::new();
+        let mut places = Vec::with_capacity(self.packs.len());
+        for (pack, held) in self.packs.iter().zip(held) {
+            places.push(u32::try_from(names.len()).expect("a part has at most a million entries"));
+            names.extend(held.then_some(pack.name));
         }
+        entries.iter_mut().for_each(|(_, pack)| *pack = places[*pack as usize]);
         vault.seal(Kind::Index, &[&index::encode(&names, entries)], None)
     }
 
@@ -491,8 +501,8 @@ impl Known {
         for group in self.indexes.iter_mut().filter(|group| group.listed == 0) {
             group.listed = run.seq;
         }
-        let packs: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.pack).collect();
-        let packs: Vec<u32> = packs.into_iter().collect();
+        let packs: Vec<u32> =
+            (0..).zip(self.used_packs()).filter_map(|(at, used)| used.then_some(at)).collect();
         let indexes: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.index).collect();
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
         let listed = |at: &u32| {

@@ -345,9 +345,11 @@ pub fn backup(
             files: listing.counts.files,
             bytes: listing.counts.bytes,
         };
-        // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
-        // where the table couldn't be kept: it still knows what was put.
-        caches.keep(known.save(vault, &job, &run).and_then(|()| Journal::clear(vault)));
+        if options.sealing.is_none() {
+            // The snapshot stands, whatever becomes of what this machine remembers of it. The journal stays
+            // where the table couldn't be kept: it still knows what was put.
+            caches.keep(known.save(vault, &job, &run).and_then(|()| Journal::clear(vault)));
+        }
         let summary = Summary::new(listing, Some(committed), None, took, resumed_packs);
         return Ok(Summary { has_all_names, ..summary });
     }
@@ -398,7 +400,9 @@ fn run(
     caches: &Caches<'_>,
     observer: &dyn Observer,
 ) -> Result<Session, Error> {
-    let journal = if options.dry_run { None } else { caches.keep(Journal::begin(vault, resumed)) };
+    // What a sealed file has is in the file, or nowhere.
+    let goes_on = !options.dry_run && options.sealing.is_none();
+    let journal = if goes_on { caches.keep(Journal::begin(vault, resumed)) } else { None };
     let memory = options.sealing.as_ref().map_or_else(|| vault.state(), |sealing| &sealing.memory);
     let last = LastFiles::load(vault, memory, job);
     let files = match (&input.stream, options.dry_run) {

@@ -164,11 +164,19 @@ impl<'a> Line<'a> {
     where
         'a: 'scope,
     {
-        if self.packing.dry_run {
-            return Ok(());
-        }
         if self.sealing.len() >= PACKS_SEALING {
             self.put()?;
+        }
+        self.begin_sealing(scope, pack);
+        Ok(())
+    }
+
+    fn begin_sealing<'scope>(&mut self, scope: &rayon::Scope<'scope>, pack: Pack)
+    where
+        'a: 'scope,
+    {
+        if self.packing.dry_run {
+            return;
         }
         let (done, sealed) = mpsc::sync_channel(1);
         let vault = self.vault;
@@ -183,7 +191,6 @@ impl<'a> Line<'a> {
             let _ = done.send(sealed);
         });
         self.sealing.push_back(sealed);
-        Ok(())
     }
 
     fn put(&mut self) -> Result<(), Error> {
@@ -203,8 +210,9 @@ impl<'a> Line<'a> {
     where
         'a: 'scope,
     {
+        // At once: nothing grows any more, so it takes no more memory than before.
         for pack in [self.data.finish(), self.trees.finish()].into_iter().flatten() {
-            self.seal(scope, pack)?;
+            self.begin_sealing(scope, pack);
         }
         while !self.sealing.is_empty() {
             self.put()?;
