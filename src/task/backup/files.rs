@@ -3,6 +3,7 @@
 //! One sealed file a job. Directories and names are in it as keyed hashes only, so even with the
 //! device's key a thief reads no name from it.
 
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -340,6 +341,12 @@ impl<'a> LastFiles<'a> {
 }
 
 impl LastDirectory {
+    /// Whether no name will be found here any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.held.iter().all(HashMap::is_empty)
+    }
+
     fn take(&mut self, name: &Hash) -> Option<Known> {
         self.held.iter_mut().find_map(|piece| piece.remove(name))
     }

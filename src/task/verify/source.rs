@@ -408,7 +408,7 @@ impl Comparing<'_> {
         entry: &Entry,
         content: &Content,
         sparse: Option<&[DataRun]>,
-        file: &SourceFile,
+        file: &SourceFile<'_>,
     ) -> Result<Option<Change>, Error> {
         let whole = [DataRun { offset: 0, length: file.stat().size }];
         let runs = sparse.unwrap_or(&whole);
@@ -434,7 +434,7 @@ impl Comparing<'_> {
         entry: &Entry,
         content: &Content,
         runs: &[DataRun],
-        file: &SourceFile,
+        file: &SourceFile<'_>,
     ) -> Result<Result<bool, Unlike>, Error> {
         let reader = self.reader;
         let fetch = |kind: NodeKind, wanted: &ChunkRef| reader.node(kind, wanted);
@@ -462,7 +462,7 @@ impl Comparing<'_> {
     /// Fills the buffer with the next `length` bytes that are in runs; `at` counts those before them.
     fn read_run_parts(
         &mut self,
-        file: &SourceFile,
+        file: &SourceFile<'_>,
         runs: &[DataRun],
         at: &mut u64,
         length: usize,
@@ -489,7 +489,7 @@ impl Comparing<'_> {
         Ok(())
     }
 
-    fn are_holes_zero(&mut self, file: &SourceFile, runs: &[DataRun]) -> Result<bool, Unlike> {
+    fn are_holes_zero(&mut self, file: &SourceFile<'_>, runs: &[DataRun]) -> Result<bool, Unlike> {
         let mut at = 0;
         let end = DataRun { offset: file.stat().size, length: 0 };
         for run in runs.iter().chain([&end]) {
@@ -515,7 +515,7 @@ enum Unlike {
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn read_exactly(file: &SourceFile, buffer: &mut [u8], offset: u64) -> Result<usize, Unlike> {
+fn read_exactly(file: &SourceFile<'_>, buffer: &mut [u8], offset: u64) -> Result<usize, Unlike> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64).map_err(Unlike::Disk)? {

@@ -40,9 +40,9 @@ impl Attributes<'_> {
         }
     }
 
-    /// All of them, sorted by name.
-    pub(super) fn load(&self, path: &TreePath) -> Result<Vec<Xattr>, Error> {
-        let failed = |source: Errno| io_error(path, Doing::ReadAttributes, source);
+    /// All of them, sorted by name; `path` is what an error names.
+    pub(super) fn load(&self, path: impl Fn() -> TreePath) -> Result<Vec<Xattr>, Error> {
+        let failed = |source: Errno| io_error(&path(), Doing::ReadAttributes, source);
         let names = match read_growing(|buffer| self.list(buffer)) {
             Ok(names) => names,
             Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
@@ -59,7 +59,7 @@ impl Attributes<'_> {
             };
             bytes += name.len() + value.len();
             if bytes > Entry::XATTR_BYTES_MAX {
-                return Err(Error::TooMuch { path: absolute(path), what: "extended attributes" });
+                return Err(Error::TooMuch { path: absolute(&path()), what: "extended attributes" });
             }
             xattrs.push((name.into(), value.into()));
         }

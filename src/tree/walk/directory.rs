@@ -34,13 +34,21 @@ use crate::tree::walk::source::real_path;
 #[derive(Default)]
 pub struct Names {
     bytes: Vec<u8>,
-    spans: Vec<(u32, u8)>,
+    spans: Vec<Span>,
     refused: Vec<Error>,
+}
+
+/// Where a name is, and whether it was listed as that of a regular file.
+#[derive(Clone, Copy)]
+struct Span {
+    offset: u32,
+    length: u8,
+    is_file: bool,
 }
 
 impl Names {
     /// Adds a name, wherever it belongs.
-    pub(super) fn add(&mut self, name: &[u8], directory: &TreePath) -> Result<(), Error> {
+    pub(super) fn add(&mut self, name: &[u8], is_file: bool, directory: &TreePath) -> Result<(), Error> {
         if let Err(source) = Name::new(name) {
             self.refused.push(Error::Name { path: absolute(directory), name: name.into(), source });
             return Ok(());
@@ -49,7 +57,7 @@ impl Names {
         let offset = u32::try_from(self.bytes.len()).map_err(too_much)?;
         let length = u8::try_from(name.len()).expect("a name has at most 255 bytes");
         self.bytes.extend_from_slice(name);
-        self.spans.push((offset, length));
+        self.spans.push(Span { offset, length, is_file });
         Ok(())
     }
 
@@ -80,6 +88,13 @@ impl Names {
         self.spans.get(index).map(|&span| self.name(span))
     }
 
+    /// Whether the one at `index` was listed as that of a regular file. Where the file system doesn't list what names
+    /// stand for, none is.
+    #[must_use]
+    pub fn is_file(&self, index: usize) -> bool {
+        self.spans.get(index).is_some_and(|span| span.is_file)
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Name> + ExactSizeIterator {
         self.spans.iter().map(|&span| self.name(span))
@@ -97,15 +112,15 @@ impl Names {
     }
 
     /// The name in this stretch.
-    fn name(&self, span: (u32, u8)) -> Name {
+    fn name(&self, span: Span) -> Name {
         Name::new(slice(&self.bytes, span)).expect("only names are added")
     }
 }
 
 /// The stretch of `bytes` that a name has.
-fn slice(bytes: &[u8], (offset, length): (u32, u8)) -> &[u8] {
-    let start = usize::try_from(offset).expect("memory has at least 32 bits");
-    &bytes[start..start + usize::from(length)]
+fn slice(bytes: &[u8], span: Span) -> &[u8] {
+    let start = usize::try_from(span.offset).expect("memory has at least 32 bits");
+    &bytes[start..start + usize::from(span.length)]
 }
 
 /// An open directory on the source disk.
@@ -166,7 +181,9 @@ impl SourceDir {
         let mut names = Names::default();
         for found in WalkDir::new(handle_path(self.handle.as_fd())).min_depth(1).max_depth(1) {
             match found {
-                Ok(found) => names.add(found.file_name().as_bytes(), &self.path)?,
+                Ok(found) => {
+                    names.add(found.file_name().as_bytes(), found.file_type().is_file(), &self.path)?;
+                }
                 Err(error) => {
                     let source = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
                     return Err(io_error(&self.path, Doing::List, source));
@@ -186,23 +203,25 @@ impl SourceDir {
             .map_err(|source| io_error(&self.path.join(name), Doing::Examine, source))
     }
 
-    /// Opens `name` and makes sure that it is what was examined.
-    fn open(&self, name: &Name, examined: &Stat, flags: OFlags) -> Result<(OwnedFd, TreePath, Stat), Error> {
-        let path = self.path.join(name);
+    /// Opens `name` and makes sure that it is what `is_expected` says.
+    fn open(
+        &self,
+        name: &Name,
+        flags: OFlags,
+        is_expected: impl FnOnce(&Stat) -> bool,
+    ) -> Result<(OwnedFd, Stat), Error> {
+        let path = || self.path.join(name);
         let handle = match open(self.handle.as_fd(), name.as_bytes(), flags) {
             Ok(handle) => handle,
             // Now a link, no directory, or a pipe or socket that has no other end.
             Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
-                return Err(Error::Changed { path: absolute(&path) });
+                return Err(Error::Changed { path: absolute(&path()) });
             }
-            Err(source) => return Err(io_error(&path, Doing::Open, source)),
+            Err(source) => return Err(io_error(&path(), Doing::Open, source)),
         };
-        let stat = examine(handle.as_fd(), b"").map_err(|source| io_error(&path, Doing::Examine, source))?;
-        if stat.is_same_file(examined) {
-            Ok((handle, path, stat))
-        } else {
-            Err(Error::Changed { path: absolute(&path) })
-        }
+        let stat =
+            examine(handle.as_fd(), b"").map_err(|source| io_error(&path(), Doing::Examine, source))?;
+        if is_expected(&stat) { Ok((handle, stat)) } else { Err(Error::Changed { path: absolute(&path()) }) }
     }
 
     /// Opens the directory `name`, which `examined` was about.
@@ -210,36 +229,47 @@ impl SourceDir {
     /// # Errors
     /// [`Error::Changed`] if it is another one now or none, [`Error::Io`] if it can't be opened.
     pub fn open_dir(&self, name: &Name, examined: &Stat) -> Result<Self, Error> {
-        let (handle, path, stat) = self.open(name, examined, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { handle, path: Arc::new(path), stat, is_passage: false })
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let (handle, stat) = self.open(name, flags, |stat| stat.is_same_file(examined))?;
+        Ok(Self { handle, path: Arc::new(self.path.join(name)), stat, is_passage: false })
     }
 
     /// Opens the directory `name` only to go on from.
     pub(super) fn open_passage(&self, name: &Name) -> Result<Self, Error> {
         let examined = self.examine(name)?;
-        let (handle, path, stat) = self.open(name, &examined, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { handle, path: Arc::new(path), stat, is_passage: true })
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let (handle, stat) = self.open(name, flags, |stat| stat.is_same_file(&examined))?;
+        Ok(Self { handle, path: Arc::new(self.path.join(name)), stat, is_passage: true })
     }
 
     /// Opens the regular file `name`, which `examined` was about.
     ///
     /// # Errors
     /// [`Error::Changed`] if it is another one now or none, [`Error::Io`] if it can't be opened.
-    pub fn open_file(&self, name: &Name, examined: &Stat) -> Result<SourceFile, Error> {
+    pub fn open_file<'a>(&'a self, name: &'a Name, examined: &Stat) -> Result<SourceFile<'a>, Error> {
         if examined.kind != SourceKind::File {
             return Err(Error::Changed { path: absolute(&self.path.join(name)) });
         }
-        let (handle, path, stat) = self.open(name, examined, OFlags::RDONLY)?;
-        Ok(SourceFile { handle, path, stat })
+        let (handle, stat) = self.open(name, OFlags::RDONLY, |stat| stat.is_same_file(examined))?;
+        Ok(SourceFile { handle, directory: self, name, stat })
+    }
+
+    /// Opens the regular file `name`, which was listed as one and not examined.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if it is no regular file now, [`Error::Io`] if it can't be opened.
+    pub fn open_listed_file<'a>(&'a self, name: &'a Name) -> Result<SourceFile<'a>, Error> {
+        let (handle, stat) = self.open(name, OFlags::RDONLY, |stat| stat.kind == SourceKind::File)?;
+        Ok(SourceFile { handle, directory: self, name, stat })
     }
 
     /// Takes hold of `name`, which `examined` was about, without opening it: a link, pipe, device or socket.
     ///
     /// # Errors
     /// [`Error::Changed`] if it is another one now, [`Error::Io`] if it can't be had.
-    pub fn hold(&self, name: &Name, examined: &Stat) -> Result<SourceNode, Error> {
-        let (handle, path, stat) = self.open(name, examined, OFlags::PATH)?;
-        Ok(SourceNode { handle, path, stat })
+    pub fn hold<'a>(&'a self, name: &'a Name, examined: &Stat) -> Result<SourceNode<'a>, Error> {
+        let (handle, stat) = self.open(name, OFlags::PATH, |stat| stat.is_same_file(examined))?;
+        Ok(SourceNode { handle, directory: self, name, stat })
     }
 
     /// Its extended attributes, sorted by name; none where the file system has no such thing.
@@ -250,7 +280,7 @@ impl SourceDir {
         let handle = self.handle.as_fd();
         let by =
             if self.is_passage { Attributes::Path(handle_path(handle)) } else { Attributes::Handle(handle) };
-        by.load(&self.path)
+        by.load(|| TreePath::clone(&self.path))
     }
 
     /// The first `bytes_max` bytes of the regular file `name`; `None` if there is no such file.

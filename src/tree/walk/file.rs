@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use rustix::buffer::spare_capacity;
 use rustix::fd::AsFd as _;
 use rustix::fd::OwnedFd;
 use rustix::fs::Advice;
@@ -10,9 +11,11 @@ use rustix::io::Errno;
 
 use crate::tree::entry::DataRun;
 use crate::tree::entry::Xattr;
+use crate::tree::path::Name;
 use crate::tree::path::TreePath;
 use crate::tree::walk::Doing;
 use crate::tree::walk::Error;
+use crate::tree::walk::SourceDir;
 use crate::tree::walk::Stat;
 use crate::tree::walk::attributes::Attributes;
 use crate::tree::walk::examine;
@@ -21,17 +24,18 @@ use crate::tree::walk::io_error;
 
 /// An open regular file on the source disk.
 #[derive(Debug)]
-pub struct SourceFile {
+pub struct SourceFile<'a> {
     pub(super) handle: OwnedFd,
-    pub(super) path: TreePath,
+    pub(super) directory: &'a SourceDir,
+    pub(super) name: &'a Name,
     pub(super) stat: Stat,
 }
 
-impl SourceFile {
+impl SourceFile<'_> {
     /// Its absolute path, without the leading slash.
     #[must_use]
-    pub fn path(&self) -> &TreePath {
-        &self.path
+    pub fn path(&self) -> TreePath {
+        self.directory.path().join(self.name)
     }
 
     /// What it was when it was opened.
@@ -45,7 +49,7 @@ impl SourceFile {
     /// # Errors
     /// [`Error::Io`] if it can't be told.
     pub fn examine(&self) -> Result<Stat, Error> {
-        examine(self.handle.as_fd(), b"").map_err(|source| io_error(&self.path, Doing::Examine, source))
+        examine(self.handle.as_fd(), b"").map_err(|source| io_error(&self.path(), Doing::Examine, source))
     }
 
     /// Reads on from where the last `read` ended; 0 bytes are the end.
@@ -54,6 +58,14 @@ impl SourceFile {
     /// [`Error::Io`] if it can't be read.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         self.reading(|| rustix::io::read(&self.handle, &mut *buffer))
+    }
+
+    /// The same into what `bytes` has room for behind what is in it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_on(&self, bytes: &mut Vec<u8>) -> Result<usize, Error> {
+        self.reading(|| rustix::io::read(&self.handle, spare_capacity(bytes)))
     }
 
     /// Reads from `offset` and leaves alone where `read` is; 0 bytes are the end.
@@ -69,7 +81,7 @@ impl SourceFile {
         loop {
             match read() {
                 Err(Errno::INTR) => {}
-                result => return result.map_err(|source| io_error(&self.path, Doing::Read, source)),
+                result => return result.map_err(|source| io_error(&self.path(), Doing::Read, source)),
             }
         }
     }
@@ -87,7 +99,7 @@ impl SourceFile {
             return Ok(None);
         }
         let runs = self.find_runs(size);
-        self.seek(SeekFrom::Start(0)).map_err(|source| io_error(&self.path, Doing::Read, source))?;
+        self.seek(SeekFrom::Start(0)).map_err(|source| io_error(&self.path(), Doing::Read, source))?;
         match runs {
             Ok(mut runs) => {
                 keep_longest_holes(&mut runs, DataRun::COUNT_MAX);
@@ -96,7 +108,7 @@ impl SourceFile {
             }
             // This file system doesn't tell holes from data.
             Err(Errno::INVAL | Errno::NOTSUP) => Ok(None),
-            Err(source) => Err(io_error(&self.path, Doing::Read, source)),
+            Err(source) => Err(io_error(&self.path(), Doing::Read, source)),
         }
     }
 
@@ -151,7 +163,7 @@ impl SourceFile {
     /// # Errors
     /// [`Error::Io`] if one can't be read, [`Error::TooMuch`] if they have more bytes than an entry takes.
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
-        Attributes::Handle(self.handle.as_fd()).load(&self.path)
+        Attributes::Handle(self.handle.as_fd()).load(|| self.path())
     }
 }
 
@@ -178,13 +190,14 @@ pub(super) fn keep_longest_holes(runs: &mut Vec<DataRun>, count_max: usize) {
 
 /// A link, pipe, device or socket on the source disk, held but not open.
 #[derive(Debug)]
-pub struct SourceNode {
+pub struct SourceNode<'a> {
     pub(super) handle: OwnedFd,
-    pub(super) path: TreePath,
+    pub(super) directory: &'a SourceDir,
+    pub(super) name: &'a Name,
     pub(super) stat: Stat,
 }
 
-impl SourceNode {
+impl SourceNode<'_> {
     /// What it is.
     #[must_use]
     pub fn stat(&self) -> &Stat {
@@ -198,7 +211,7 @@ impl SourceNode {
     pub fn read_link(&self) -> Result<Box<[u8]>, Error> {
         rustix::fs::readlinkat(&self.handle, c"", Vec::new())
             .map(|target| target.into_bytes().into())
-            .map_err(|source| io_error(&self.path, Doing::Read, source))
+            .map_err(|source| io_error(&self.directory.path().join(self.name), Doing::Read, source))
     }
 
     /// Its extended attributes, sorted by name; none where the file system has no such thing.
@@ -206,6 +219,6 @@ impl SourceNode {
     /// # Errors
     /// [`Error::Io`] if one can't be read, [`Error::TooMuch`] if they have more bytes than an entry takes.
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
-        Attributes::Path(handle_path(self.handle.as_fd())).load(&self.path)
+        Attributes::Path(handle_path(self.handle.as_fd())).load(|| self.directory.path().join(self.name))
     }
 }

@@ -86,17 +86,25 @@ fn what_a_name_stands_for_is_told_without_following_it() {
     assert_eq!(file.device, source.stat().device);
     assert!(file.is_on_same_file_system(source.stat()) && !file.is_same_file(source.stat()));
     assert!(file.is_same_file(&source.examine(&name(b"other")).unwrap()));
-    let link = source.examine(&name(b"link")).unwrap();
+    let link_name = name(b"link");
+    let link = source.examine(&link_name).unwrap();
     assert_eq!(link.kind, SourceKind::Symlink);
-    let held = source.hold(&name(b"link"), &link).unwrap();
+    let held = source.hold(&link_name, &link).unwrap();
     assert_eq!(&*held.read_link().unwrap(), b"/etc/passwd");
     assert!(held.xattrs().is_ok() && held.stat().is_same_file(&link));
-    let pipe = source.examine(&name(b"pipe")).unwrap();
+    let pipe_name = name(b"pipe");
+    let pipe = source.examine(&pipe_name).unwrap();
     assert_eq!(pipe.kind, SourceKind::Fifo);
-    let held = source.hold(&name(b"pipe"), &pipe).unwrap();
+    let held = source.hold(&pipe_name, &pipe).unwrap();
     assert!(held.read_link().is_err() && held.xattrs().is_ok());
     assert_eq!(source.examine(&name(b"socket")).unwrap().kind, SourceKind::Socket);
     drop(socket);
+
+    let names = source.names().unwrap();
+    let files: Vec<Name> =
+        (0..names.len()).filter(|at| names.is_file(*at)).filter_map(|at| names.get(at)).collect();
+    assert_eq!(files, [name(b"file"), name(b"other")]);
+    assert!(!names.is_file(names.len()));
 
     let missing = source.examine(&name(b"not\x1bthere")).unwrap_err();
     let path = directory.path().canonicalize().unwrap();
@@ -116,13 +124,16 @@ fn whatever_takes_a_name_after_it_was_examined_is_not_read() {
     fs::write(&at, b"harmless").unwrap();
     let file = source.examine(&victim).unwrap();
     assert!(source.open_file(&victim, &file).is_ok());
+    assert!(source.open_listed_file(&victim).is_ok_and(|open| open.stat().is_same_file(&file)));
     fs::rename(&at, directory.path().join("away")).unwrap();
     symlink("secret", &at).unwrap();
     assert!(is_changed(source.open_file(&victim, &file)), "a link to a file");
+    assert!(is_changed(source.open_listed_file(&victim)), "a link to a file, listed as one");
     assert!(is_changed(source.hold(&victim, &file)), "a link to a file, held");
     fs::remove_file(&at).unwrap();
     rustix::fs::mknodat(CWD, &at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     assert!(is_changed(source.open_file(&victim, &file)), "a pipe without another end");
+    assert!(is_changed(source.open_listed_file(&victim)), "a pipe that was listed as a file");
     fs::remove_file(&at).unwrap();
     fs::write(&at, b"another").unwrap();
     assert!(is_changed(source.open_file(&victim, &file)), "another file");
@@ -132,6 +143,7 @@ fn whatever_takes_a_name_after_it_was_examined_is_not_read() {
     let folder = source.examine(&victim).unwrap();
     assert!(source.open_dir(&victim, &folder).is_ok());
     assert!(is_changed(source.open_file(&victim, &folder)), "a directory as a file");
+    assert!(is_changed(source.open_listed_file(&victim)), "a directory that was listed as a file");
     fs::rename(&at, directory.path().join("moved")).unwrap();
     symlink("elsewhere", &at).unwrap();
     assert!(is_changed(source.open_dir(&victim, &folder)), "a link to a directory");
@@ -252,13 +264,14 @@ fn extended_attributes_are_read_through_what_is_held() {
         return; // This file system has none, so there is nothing to read.
     }
     set("user.a", &[7; 3_000]).unwrap();
-    let file = source.open_file(&name(b"file"), &source.examine(&name(b"file")).unwrap()).unwrap();
+    let file_name = name(b"file");
+    let file = source.open_file(&file_name, &source.examine(&file_name).unwrap()).unwrap();
     let xattrs: Vec<Xattr> =
         file.xattrs().unwrap().into_iter().filter(|(key, _)| key.starts_with(b"user.")).collect();
     let expected: [Xattr; 2] =
         [(b"user.a"[..].into(), [7; 3_000][..].into()), (b"user.b"[..].into(), Box::default())];
     assert_eq!(xattrs, expected);
-    let held = source.hold(&name(b"file"), file.stat()).unwrap();
+    let held = source.hold(&file_name, file.stat()).unwrap();
     assert_eq!(held.xattrs().unwrap(), file.xattrs().unwrap());
 
     rustix::fs::setxattr(directory.path(), "user.d", b"x", XattrFlags::empty()).unwrap();
@@ -332,7 +345,7 @@ fn a_marker_counts_only_if_it_begins_as_it_should() {
 fn names_in_any_order_and_twice_are_sorted_and_kept_once() {
     let mut names = Names::default();
     for bytes in [&b"b"[..], b"a", b"b", b"..", b"a\xff", b"a/b"] {
-        names.add(bytes, &TreePath::root()).unwrap();
+        names.add(bytes, false, &TreePath::root()).unwrap();
     }
     names.sort();
     let listed: Vec<Name> = names.iter().collect();

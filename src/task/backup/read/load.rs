@@ -33,6 +33,8 @@ pub(super) struct Examined {
     pub(super) before: Option<Digest>,
     /// The chunks that it had there, if it was small: some of them it may have no more.
     pub(super) gone: Vec<ChunkRef>,
+    /// All of it, if it was read before anything else was asked about it.
+    pub(super) read: Option<Box<SmallFile>>,
 }
 
 /// What reading gave.
@@ -58,23 +60,60 @@ pub(super) struct SmallFile {
 
 impl Examined {
     pub(super) fn new(name: Name, hash: Hash, stat: Stat) -> Self {
-        Self { name, hash, stat, known: None, before: None, gone: Vec::new() }
+        Self { name, hash, stat, known: None, before: None, gone: Vec::new(), read: None }
+    }
+
+    /// How many bytes of memory it takes, read already.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.read.as_ref().map_or(0, |small| small.bytes.len() as u64)
     }
 
     /// How many bytes of memory reading it whole takes.
-    pub(super) fn bytes_read_whole(&self) -> u64 {
+    pub(super) fn bytes_to_read(&self) -> u64 {
         let whole =
-            self.stat.kind == SourceKind::File && self.known.is_none() && self.stat.size <= SMALL_FILE_BYTES;
+            self.needs_reading() && self.stat.kind == SourceKind::File && self.stat.size <= SMALL_FILE_BYTES;
         if whole { self.stat.size } else { 0 }
+    }
+
+    /// Whether anything of it is still to be read.
+    pub(super) fn needs_reading(&self) -> bool {
+        self.known.is_none() && self.read.is_none()
     }
 }
 
+/// Reads a file of at most `bytes_max` bytes that was listed as one, and says what it is; of another one says only
+/// that, as of one that `is_wanted` refuses for its size.
+pub(super) fn read_listed(
+    directory: &SourceDir,
+    name: &Name,
+    bytes_max: u64,
+    is_wanted: impl FnOnce(u64) -> bool,
+    namer: &Namer,
+    cutter: &Cutter,
+) -> Result<(Stat, Option<Box<SmallFile>>), walk::Error> {
+    let opened = directory.open_listed_file(name)?;
+    let stat = *opened.stat();
+    if stat.size > bytes_max.min(SMALL_FILE_BYTES) || !is_wanted(stat.size) {
+        return Ok((stat, None));
+    }
+    Ok((stat, Some(Box::new(read_small(&opened, namer, cutter)?))))
+}
+
 /// Reads what can be read beside others.
-pub(super) fn load(directory: &SourceDir, file: &Examined, namer: &Namer, cutter: &Cutter) -> Loaded {
+pub(super) fn load(directory: &SourceDir, file: &mut Examined, namer: &Namer, cutter: &Cutter) -> Loaded {
+    if let Some(small) = file.read.take() {
+        return Loaded::Small(small);
+    }
     let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
     match file.stat.kind {
         SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
-        SourceKind::File => load_small(directory, file, namer, cutter).unwrap_or_else(Loaded::Failed),
+        SourceKind::File => {
+            let opened = directory.open_file(&file.name, &file.stat);
+            match opened.and_then(|opened| read_small(&opened, namer, cutter)) {
+                Ok(small) => Loaded::Small(Box::new(small)),
+                Err(error) => Loaded::Failed(error),
+            }
+        }
         SourceKind::Directory | SourceKind::Socket | SourceKind::Unknown => other(None, Ok(Vec::new())),
         SourceKind::Symlink
         | SourceKind::Fifo
@@ -96,45 +135,35 @@ pub(super) fn load(directory: &SourceDir, file: &Examined, namer: &Namer, cutter
     }
 }
 
-fn load_small(
-    directory: &SourceDir,
-    file: &Examined,
-    namer: &Namer,
-    cutter: &Cutter,
-) -> Result<Loaded, walk::Error> {
-    let opened = directory.open_file(&file.name, &file.stat)?;
+fn read_small(opened: &SourceFile<'_>, namer: &Namer, cutter: &Cutter) -> Result<SmallFile, walk::Error> {
     let mut stat = *opened.stat();
     let mut sparse = opened.data_runs()?;
-    let mut source = RunReader::new(&opened, sparse.as_deref());
+    let mut source = RunReader::new(opened, sparse.as_deref());
     let expected = usize::try_from(stat.size.min(SMALL_FILE_BYTES)).unwrap_or(0);
     // One byte more than there should be: a file that grew is noticed without another call.
-    let mut bytes = vec![0; expected + 1];
-    let (mut filled, mut is_cut) = (0, false);
+    let mut bytes = Vec::with_capacity(expected + 1);
+    let mut is_cut = false;
     loop {
-        if filled == bytes.len() {
-            if filled > UNTOLD_BYTES_MAX.max(expected) {
+        if bytes.len() == bytes.capacity() {
+            if bytes.len() > UNTOLD_BYTES_MAX.max(expected) {
                 // It grows under our hands. This much is kept; a log is complete up to here.
                 is_cut = true;
                 break;
             }
-            bytes.resize(UNTOLD_BYTES_MAX.max(expected) + 1, 0);
+            bytes.reserve_exact(UNTOLD_BYTES_MAX.max(expected) + 1 - bytes.len());
         }
-        match source.read(&mut bytes[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-        if filled == expected && sparse.is_none() {
-            // As long as it says. Should it have grown since, it is found to have changed.
+        let read = source.read_on(&mut bytes)?;
+        // As long as it says is enough. Should it have grown since, it is found to have changed.
+        if read == 0 || (bytes.len() == expected && sparse.is_none()) {
             break;
         }
     }
-    bytes.truncate(filled);
     let short = source.is_short();
     if short {
         sparse = None;
     }
     if sparse.is_none() {
-        stat.size = filled as u64;
+        stat.size = bytes.len() as u64;
     }
     let changed = short || is_cut || opened.examine().is_ok_and(|now| !now.is_unchanged(opened.stat()));
     let xattrs = opened.xattrs();
@@ -147,19 +176,19 @@ fn load_small(
             rest = after;
         }
     }
-    Ok(Loaded::Small(Box::new(SmallFile { stat, bytes, chunks, sparse, xattrs, changed })))
+    Ok(SmallFile { stat, bytes, chunks, sparse, xattrs, changed })
 }
 
 /// Reads a file from its start to its end, or its runs of data one after the other.
 pub(super) struct RunReader<'a> {
-    file: &'a SourceFile,
+    file: &'a SourceFile<'a>,
     runs: Option<&'a [DataRun]>,
     at: u64,
     short: bool,
 }
 
 impl<'a> RunReader<'a> {
-    pub(super) fn new(file: &'a SourceFile, runs: Option<&'a [DataRun]>) -> Self {
+    pub(super) fn new(file: &'a SourceFile<'a>, runs: Option<&'a [DataRun]>) -> Self {
         Self { file, runs, at: 0, short: false }
     }
 
@@ -179,6 +208,18 @@ impl<'a> RunReader<'a> {
             self.runs = runs.get(1..);
         }
         Ok(read)
+    }
+
+    /// The same into what `bytes` has room for behind what is in it.
+    pub(super) fn read_on(&mut self, bytes: &mut Vec<u8>) -> Result<usize, walk::Error> {
+        if self.runs.is_none() {
+            return self.file.read_on(bytes);
+        }
+        let filled = bytes.len();
+        bytes.resize(bytes.capacity(), 0);
+        let read = self.read(&mut bytes[filled..]);
+        bytes.truncate(filled + *read.as_ref().unwrap_or(&0));
+        read
     }
 
     /// Whether the file ended before its last run did.

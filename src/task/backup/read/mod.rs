@@ -37,7 +37,9 @@ use crate::task::backup::files::Rows;
 use crate::task::backup::known::Known;
 use crate::task::backup::read::load::Examined;
 use crate::task::backup::read::load::Loaded;
+use crate::task::backup::read::load::SmallFile;
 use crate::task::backup::read::load::load;
+use crate::task::backup::read::load::read_listed;
 use crate::task::backup::read::outlet::Outlet;
 use crate::task::backup::read::plan::Plan;
 use crate::task::backup::read::plan::is_directory;
@@ -141,6 +143,9 @@ enum Taken {
     Directory(Name, Stat),
     Plan(Name, Plan),
 }
+
+/// What a name is, and what was read of it at once.
+type Look = (Stat, Option<Box<SmallFile>>);
 
 /// Walks, reads and names.
 pub struct Walker<'a> {
@@ -451,7 +456,8 @@ impl<'a> Walker<'a> {
     fn next_group(&mut self, frame: &mut Frame) -> Result<bool, Error> {
         let Some(mut listed) = frame.listed.take() else { return Ok(false) };
         let until = (listed.next + GROUP_NAMES).min(listed.names.len());
-        let names: Vec<Name> = (listed.next..until).filter_map(|at| listed.names.get(at)).collect();
+        let name = |at| Some((listed.names.get(at)?, listed.names.is_file(at)));
+        let names: Vec<(Name, bool)> = (listed.next..until).filter_map(name).collect();
         listed.next = until;
         let Listed { directory, scope, last, .. } = &mut *listed;
         let taken = self.group(frame, directory, &names, scope, last)?;
@@ -469,15 +475,15 @@ impl<'a> Walker<'a> {
         scope: &Scope,
         name: Name,
     ) -> Result<Vec<Taken>, Error> {
-        self.group(frame, source.parent(), &[name], scope, &mut last)
+        self.group(frame, source.parent(), &[(name, false)], scope, &mut last)
     }
 
-    /// Examines, reads and names a group of a directory's names.
+    /// Examines, reads and names a group of a directory's names, each with whether it was listed as that of a file.
     fn group(
         &mut self,
         frame: &mut Frame,
         directory: &SourceDir,
-        names: &[Name],
+        names: &[(Name, bool)],
         scope: &Scope,
         last: &mut LastDirectory,
     ) -> Result<Vec<Taken>, Error> {
@@ -485,23 +491,23 @@ impl<'a> Walker<'a> {
         let mut taken = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             // As many as fit into memory at once, at least one.
-            let mut bytes = 0;
+            let mut bytes = rest.iter().map(Examined::bytes_read).sum::<u64>();
             let fitting = rest
                 .iter()
                 .take_while(|file| {
-                    bytes += file.bytes_read_whole();
+                    bytes += file.bytes_to_read();
                     bytes <= GROUP_BYTES
                 })
                 .count();
             let later = rest.split_off(fitting.max(1));
-            let now = std::mem::replace(&mut rest, later);
+            let mut now = std::mem::replace(&mut rest, later);
             let (namer, cutter) = (self.outlet.namer, self.cutter);
-            let load = |file: &Examined| load(directory, file, namer, cutter);
+            let load = |file: &mut Examined| load(directory, file, namer, cutter);
             // Without anything to read, asking other threads would take longer than doing it.
-            let loaded: Vec<Loaded> = if now.iter().all(|file| file.known.is_some()) {
-                now.iter().map(load).collect()
+            let loaded: Vec<Loaded> = if now.iter().any(Examined::needs_reading) {
+                now.par_iter_mut().map(load).collect()
             } else {
-                now.par_iter().map(load).collect()
+                now.iter_mut().map(load).collect()
             };
             for (mut file, loaded) in now.into_iter().zip(loaded) {
                 if self.observer.interrupted() {
@@ -519,26 +525,36 @@ impl<'a> Walker<'a> {
     fn examine(
         &mut self,
         directory: &SourceDir,
-        names: &[Name],
+        names: &[(Name, bool)],
         scope: &Scope,
         last: &mut LastDirectory,
     ) -> Vec<Examined> {
         let namer = self.outlet.namer;
-        let stats: Vec<(Hash, Result<Stat, walk::Error>)> = names
-            .par_iter()
-            .with_min_len(32)
-            .map(|name| (namer.local_hash(b"name", name.as_bytes()), directory.examine(name)))
-            .collect();
+        let cutter = self.cutter;
+        // A file of which nothing is known is read anyway, so it is opened before anything is asked about it: that
+        // saves looking its name up twice. A larger one waits for its turn, so that all of them fit into memory.
+        let reads_first = last.is_empty();
+        let share = GROUP_BYTES / names.len().max(1) as u64;
+        let look = |(name, is_file): &(Name, bool)| -> (Hash, Result<Option<Look>, walk::Error>) {
+            let path = directory.path().join(name);
+            let keeps = |is_directory, size| scope.decides(&path, is_directory, size) == Decision::Keep;
+            let listed = || read_listed(directory, name, share, |size| keeps(false, size), namer, cutter);
+            let read = if reads_first && *is_file && keeps(false, 0) { listed().ok() } else { None };
+            // Where that fails, what is there by now is asked as of any name.
+            let found = read.map_or_else(|| directory.examine(name).map(|stat| (stat, None)), Ok);
+            let is_kept = |(stat, _): &Look| keeps(stat.kind == SourceKind::Directory, stat.size);
+            (namer.local_hash(b"name", name.as_bytes()), found.map(|found| Some(found).filter(is_kept)))
+        };
+        // What is only looked at takes less time than handing it on.
+        let lots = if reads_first { 1 } else { 32 };
+        let looks: Vec<_> = names.par_iter().with_min_len(lots).map(look).collect();
         let mut kept = Vec::with_capacity(names.len());
-        for (name, (hash, stat)) in names.iter().zip(stats) {
-            match stat {
-                Ok(stat) => {
-                    let path = directory.path().join(name);
-                    let is_directory = stat.kind == SourceKind::Directory;
-                    if scope.decides(&path, is_directory, stat.size) == Decision::Keep {
-                        kept.push(Examined::new(name.clone(), hash, stat));
-                    }
+        for ((name, _), (hash, look)) in names.iter().zip(looks) {
+            match look {
+                Ok(Some((stat, read))) => {
+                    kept.push(Examined { read, ..Examined::new(name.clone(), hash, stat) });
                 }
+                Ok(None) => {}
                 Err(error) => self.problem(&error),
             }
         }
