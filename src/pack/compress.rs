@@ -10,8 +10,8 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
 use super::BLOCK_BYTES_MAX;
+use super::BLOCKS;
 use super::Error;
-use super::room;
 
 /// The fastest level, which compresses least.
 pub const LEVEL_MIN: i32 = -7;
@@ -86,7 +86,7 @@ pub fn compress(level: i32, raw: &[u8]) -> Option<Vec<u8>> {
 /// that is more than [`BLOCK_BYTES_MAX`]; nothing is allocated then but for broken content.
 pub fn decompress(bytes: &[u8], raw_len: usize) -> Result<Vec<u8>, Error> {
     // Anybody may say that a block is long: that much room is taken once its frame says so too.
-    let mut raw = room::take(0);
+    let mut raw = BLOCKS.take(0);
     decompress_into(bytes, raw_len, &mut raw)?;
     Ok(raw)
 }

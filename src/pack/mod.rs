@@ -18,11 +18,15 @@
 use std::fmt;
 
 use crate::id::ChunkId;
+use crate::pack::room::Room;
 
 pub mod compress;
 pub mod packer;
-mod room;
+pub mod room;
 pub mod unpacker;
+
+/// Room for blocks, about as many as are at work on a few cores.
+static BLOCKS: Room = Room::new(2 << 20, 12 << 20);
 
 /// How long a block may be before compression, so also a chunk.
 pub const BLOCK_BYTES_MAX: usize = 8 << 20;

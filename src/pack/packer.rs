@@ -11,9 +11,8 @@ use crate::id::ChunkId;
 use crate::id::IdSet;
 
 use super::compress;
-use super::room;
 use super::{
-    BLOCK_BYTES_MAX, BLOCK_ROW_BYTES, CHUNK_ROW_BYTES, CHUNKS_MAX, Error, FLAG_ZSTD, HEAD_BYTES,
+    BLOCK_BYTES_MAX, BLOCK_ROW_BYTES, BLOCKS, CHUNK_ROW_BYTES, CHUNKS_MAX, Error, FLAG_ZSTD, HEAD_BYTES,
     PLAINTEXT_BYTES_MAX,
 };
 
@@ -100,7 +99,7 @@ impl Blocker {
         let would_overflow = self.block.bytes.len() + bytes.len() > BLOCK_BYTES;
         let full = if would_overflow { self.take() } else { None };
         if self.block.bytes.is_empty() && bytes.len() < BLOCK_BYTES {
-            self.block.bytes = room::take(BLOCK_BYTES);
+            self.block.bytes = BLOCKS.take(BLOCK_BYTES);
         }
         self.block.bytes.extend_from_slice(bytes);
         self.block.chunks.push(RawChunk { id, kind, length });
@@ -150,7 +149,7 @@ impl Block {
         check_layout(raw_len, &chunks)?;
         let (stored, zstd) = match compress::compress(level, &bytes) {
             Some(compressed) => {
-                room::give_back(bytes);
+                BLOCKS.give_back(bytes);
                 (compressed, true)
             }
             None => (bytes, false),

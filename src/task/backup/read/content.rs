@@ -171,7 +171,9 @@ impl<'a> Walker<'a> {
 
     fn take_small(&mut self, bytes: Vec<u8>, chunks: Vec<ChunkRef>) -> Result<FileContent, Error> {
         if bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(FileContent { refs: Vec::new(), inline: Some(bytes.into()) });
+            let inline = Some(bytes[..].into());
+            self.room.give_back(bytes);
+            return Ok(FileContent { refs: Vec::new(), inline });
         }
         let mut rest = &bytes[..];
         for reference in &chunks {
@@ -179,6 +181,7 @@ impl<'a> Walker<'a> {
             self.outlet.take(ChunkKind::Data, reference.id, chunk)?;
             rest = after;
         }
+        self.room.give_back(bytes);
         Ok(FileContent { refs: chunks, inline: None })
     }
 

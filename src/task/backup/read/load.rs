@@ -3,6 +3,7 @@
 use crate::chunk::cut::Cutter;
 use crate::id::Digest;
 use crate::pack::packer::ChunkKind;
+use crate::pack::room::Room;
 use crate::task::backup::files::Hash;
 use crate::task::backup::files::Known as KnownFile;
 use crate::task::backup::read::INLINE_BYTES_MAX;
@@ -81,102 +82,108 @@ impl Examined {
     }
 }
 
-/// Reads a file of at most `bytes_max` bytes that was listed as one, and says what it is; of another one says only
-/// that, as of one that `is_wanted` refuses for its size.
-pub(super) fn read_listed(
-    directory: &SourceDir,
-    name: &Name,
-    bytes_max: u64,
-    is_wanted: impl FnOnce(u64) -> bool,
-    namer: &Namer,
-    cutter: &Cutter,
-) -> Result<(Stat, Option<Box<SmallFile>>), walk::Error> {
-    let opened = directory.open_listed_file(name)?;
-    let stat = *opened.stat();
-    if stat.size > bytes_max.min(SMALL_FILE_BYTES) || !is_wanted(stat.size) {
-        return Ok((stat, None));
-    }
-    Ok((stat, Some(Box::new(read_small(&opened, namer, cutter)?))))
+/// Reads files of a directory beside one another.
+pub(super) struct Loader<'a> {
+    pub(super) directory: &'a SourceDir,
+    pub(super) namer: &'a Namer,
+    pub(super) cutter: &'a Cutter,
+    /// Room for the bytes of files.
+    pub(super) room: &'a Room,
 }
 
-/// Reads what can be read beside others.
-pub(super) fn load(directory: &SourceDir, file: &mut Examined, namer: &Namer, cutter: &Cutter) -> Loaded {
-    if let Some(small) = file.read.take() {
-        return Loaded::Small(small);
+impl Loader<'_> {
+    /// Reads a file of at most `bytes_max` bytes that was listed as one, and says what it is; of another one says only
+    /// that, as of one that `is_wanted` refuses for its size.
+    pub(super) fn read_listed(
+        &self,
+        name: &Name,
+        bytes_max: u64,
+        is_wanted: impl FnOnce(u64) -> bool,
+    ) -> Result<(Stat, Option<Box<SmallFile>>), walk::Error> {
+        let opened = self.directory.open_listed_file(name)?;
+        let stat = *opened.stat();
+        if stat.size > bytes_max.min(SMALL_FILE_BYTES) || !is_wanted(stat.size) {
+            return Ok((stat, None));
+        }
+        Ok((stat, Some(Box::new(self.read_small(&opened)?))))
     }
-    let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
-    match file.stat.kind {
-        SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
-        SourceKind::File => {
-            let opened = directory.open_file(&file.name, &file.stat);
-            match opened.and_then(|opened| read_small(&opened, namer, cutter)) {
-                Ok(small) => Loaded::Small(Box::new(small)),
-                Err(error) => Loaded::Failed(error),
+
+    /// Reads what can be read beside others.
+    pub(super) fn load(&self, file: &mut Examined) -> Loaded {
+        if let Some(small) = file.read.take() {
+            return Loaded::Small(small);
+        }
+        let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
+        match file.stat.kind {
+            SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
+            SourceKind::File => {
+                let opened = self.directory.open_file(&file.name, &file.stat);
+                match opened.and_then(|opened| self.read_small(&opened)) {
+                    Ok(small) => Loaded::Small(Box::new(small)),
+                    Err(error) => Loaded::Failed(error),
+                }
+            }
+            SourceKind::Directory | SourceKind::Socket | SourceKind::Unknown => other(None, Ok(Vec::new())),
+            SourceKind::Symlink
+            | SourceKind::Fifo
+            | SourceKind::CharDevice { .. }
+            | SourceKind::BlockDevice { .. } => {
+                let held = match self.directory.hold(&file.name, &file.stat) {
+                    Ok(held) => held,
+                    Err(error) => return Loaded::Failed(error),
+                };
+                let target = match file.stat.kind {
+                    SourceKind::Symlink => match held.read_link() {
+                        Ok(target) => Some(target),
+                        Err(error) => return Loaded::Failed(error),
+                    },
+                    _ => None,
+                };
+                other(target, held.xattrs())
             }
         }
-        SourceKind::Directory | SourceKind::Socket | SourceKind::Unknown => other(None, Ok(Vec::new())),
-        SourceKind::Symlink
-        | SourceKind::Fifo
-        | SourceKind::CharDevice { .. }
-        | SourceKind::BlockDevice { .. } => {
-            let held = match directory.hold(&file.name, &file.stat) {
-                Ok(held) => held,
-                Err(error) => return Loaded::Failed(error),
-            };
-            let target = match file.stat.kind {
-                SourceKind::Symlink => match held.read_link() {
-                    Ok(target) => Some(target),
-                    Err(error) => return Loaded::Failed(error),
-                },
-                _ => None,
-            };
-            other(target, held.xattrs())
-        }
     }
-}
 
-fn read_small(opened: &SourceFile<'_>, namer: &Namer, cutter: &Cutter) -> Result<SmallFile, walk::Error> {
-    let mut stat = *opened.stat();
-    let mut sparse = opened.data_runs()?;
-    let mut source = RunReader::new(opened, sparse.as_deref());
-    let expected = usize::try_from(stat.size.min(SMALL_FILE_BYTES)).unwrap_or(0);
-    // One byte more than there should be: a file that grew is noticed without another call.
-    let mut bytes = Vec::with_capacity(expected + 1);
-    let mut is_cut = false;
-    loop {
-        if bytes.len() == bytes.capacity() {
-            if bytes.len() > UNTOLD_BYTES_MAX.max(expected) {
-                // It grows under our hands. This much is kept; a log is complete up to here.
-                is_cut = true;
+    fn read_small(&self, opened: &SourceFile<'_>) -> Result<SmallFile, walk::Error> {
+        let mut stat = *opened.stat();
+        let mut sparse = opened.data_runs()?;
+        let mut source = RunReader::new(opened, sparse.as_deref());
+        let expected = usize::try_from(stat.size.min(SMALL_FILE_BYTES)).unwrap_or(0);
+        let bytes_max = UNTOLD_BYTES_MAX.max(expected) + 1;
+        // One byte more than there should be: a file that grew is noticed without another call.
+        let mut bytes = self.room.take(expected + 1);
+        while source.read_on(&mut bytes)? > 0 && bytes.len() < bytes_max {
+            if bytes.len() == expected && sparse.is_none() {
+                // As long as it says. Should it have grown since, it is found to have changed.
                 break;
             }
-            bytes.reserve_exact(UNTOLD_BYTES_MAX.max(expected) + 1 - bytes.len());
+            if bytes.len() == bytes.capacity() {
+                bytes.reserve_exact(bytes_max - bytes.len());
+            }
         }
-        let read = source.read_on(&mut bytes)?;
-        // As long as it says is enough. Should it have grown since, it is found to have changed.
-        if read == 0 || (bytes.len() == expected && sparse.is_none()) {
-            break;
+        // It grows under our hands. This much is kept; a log is complete up to here.
+        let is_cut = bytes.len() >= bytes_max;
+        bytes.truncate(bytes_max);
+        let short = source.is_short();
+        if short {
+            sparse = None;
         }
-    }
-    let short = source.is_short();
-    if short {
-        sparse = None;
-    }
-    if sparse.is_none() {
-        stat.size = bytes.len() as u64;
-    }
-    let changed = short || is_cut || opened.examine().is_ok_and(|now| !now.is_unchanged(opened.stat()));
-    let xattrs = opened.xattrs();
-    let mut chunks = Vec::new();
-    if bytes.len() > INLINE_BYTES_MAX {
-        let mut rest = &bytes[..];
-        while let Some(length) = cutter.next(rest, true) {
-            let (chunk, after) = rest.split_at(length);
-            chunks.push(reference(namer.name(ChunkKind::Data, chunk), length));
-            rest = after;
+        if sparse.is_none() {
+            stat.size = bytes.len() as u64;
         }
+        let changed = short || is_cut || opened.examine().is_ok_and(|now| !now.is_unchanged(opened.stat()));
+        let xattrs = opened.xattrs();
+        let mut chunks = Vec::new();
+        if bytes.len() > INLINE_BYTES_MAX {
+            let mut rest = &bytes[..];
+            while let Some(length) = self.cutter.next(rest, true) {
+                let (chunk, after) = rest.split_at(length);
+                chunks.push(reference(self.namer.name(ChunkKind::Data, chunk), length));
+                rest = after;
+            }
+        }
+        Ok(SmallFile { stat, bytes, chunks, sparse, xattrs, changed })
     }
-    Ok(SmallFile { stat, bytes, chunks, sparse, xattrs, changed })
 }
 
 /// Reads a file from its start to its end, or its runs of data one after the other.
@@ -212,11 +219,10 @@ impl<'a> RunReader<'a> {
 
     /// The same into what `bytes` has room for behind what is in it.
     pub(super) fn read_on(&mut self, bytes: &mut Vec<u8>) -> Result<usize, walk::Error> {
-        if self.runs.is_none() {
-            return self.file.read_on(bytes);
-        }
+        let Some(runs) = self.runs else { return self.file.read_on(bytes) };
+        let left = runs.first().map_or(0, |run| usize::try_from(run.length - self.at).unwrap_or(usize::MAX));
         let filled = bytes.len();
-        bytes.resize(bytes.capacity(), 0);
+        bytes.resize(filled + left.min(bytes.capacity() - filled), 0);
         let read = self.read(&mut bytes[filled..]);
         bytes.truncate(filled + *read.as_ref().unwrap_or(&0));
         read

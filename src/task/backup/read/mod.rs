@@ -3,7 +3,8 @@
 //!
 //! A directory is taken in groups of names. Of a group everything is examined at once, then all its
 //! small files are read at once, then the results are taken in order, so that the same source
-//! always gives the same trees and packs. Subdirectories follow after the files of their group.
+//! always gives the same trees and packs. Where nothing is known of a directory's files, both are done
+//! in one. Subdirectories follow after the files of their group.
 
 mod content;
 mod load;
@@ -24,6 +25,7 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
+use crate::pack::room::Room;
 use crate::task::backup::Options;
 use crate::task::backup::blocks::Blocks;
 use crate::task::backup::blocks::Material;
@@ -37,9 +39,8 @@ use crate::task::backup::files::Rows;
 use crate::task::backup::known::Known;
 use crate::task::backup::read::load::Examined;
 use crate::task::backup::read::load::Loaded;
+use crate::task::backup::read::load::Loader;
 use crate::task::backup::read::load::SmallFile;
-use crate::task::backup::read::load::load;
-use crate::task::backup::read::load::read_listed;
 use crate::task::backup::read::outlet::Outlet;
 use crate::task::backup::read::plan::Plan;
 use crate::task::backup::read::plan::is_directory;
@@ -74,6 +75,9 @@ const GROUP_NAMES: usize = 1_024;
 
 /// Bytes of small files that are read at once; bounds what a group holds in memory.
 const GROUP_BYTES: u64 = 8 << 20;
+
+/// Room for them that is kept from one group to the next.
+const GROUP_ROOM_BYTES: usize = 8 << 20;
 
 /// Files up to this size are read whole, several at once; larger ones are read piece by piece.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
@@ -153,6 +157,8 @@ pub struct Walker<'a> {
     observer: &'a dyn Observer,
     cutter: &'a Cutter,
     outlet: Outlet<'a>,
+    /// Room for the bytes of small files.
+    room: Room,
     last: LastFiles<'a>,
     files: Option<FilesWriter<'a>>,
     caches: &'a Caches<'a>,
@@ -200,6 +206,7 @@ impl<'a> Walker<'a> {
             observer,
             cutter,
             outlet,
+            room: Room::new(GROUP_ROOM_BYTES, GROUP_ROOM_BYTES),
             last,
             files,
             caches,
@@ -501,8 +508,8 @@ impl<'a> Walker<'a> {
                 .count();
             let later = rest.split_off(fitting.max(1));
             let mut now = std::mem::replace(&mut rest, later);
-            let (namer, cutter) = (self.outlet.namer, self.cutter);
-            let load = |file: &mut Examined| load(directory, file, namer, cutter);
+            let loader = self.loader(directory);
+            let load = |file: &mut Examined| loader.load(file);
             // Without anything to read, asking other threads would take longer than doing it.
             let loaded: Vec<Loaded> = if now.iter().any(Examined::needs_reading) {
                 now.par_iter_mut().map(load).collect()
@@ -522,6 +529,10 @@ impl<'a> Walker<'a> {
         Ok(taken)
     }
 
+    fn loader<'d>(&'d self, directory: &'d SourceDir) -> Loader<'d> {
+        Loader { directory, namer: self.outlet.namer, cutter: self.cutter, room: &self.room }
+    }
+
     fn examine(
         &mut self,
         directory: &SourceDir,
@@ -529,8 +540,8 @@ impl<'a> Walker<'a> {
         scope: &Scope,
         last: &mut LastDirectory,
     ) -> Vec<Examined> {
-        let namer = self.outlet.namer;
-        let cutter = self.cutter;
+        let loader = self.loader(directory);
+        let namer = loader.namer;
         // A file of which nothing is known is read anyway, so it is opened before anything is asked about it: that
         // saves looking its name up twice. A larger one waits for its turn, so that all of them fit into memory.
         let reads_first = last.is_empty();
@@ -538,7 +549,7 @@ impl<'a> Walker<'a> {
         let look = |(name, is_file): &(Name, bool)| -> (Hash, Result<Option<Look>, walk::Error>) {
             let path = directory.path().join(name);
             let keeps = |is_directory, size| scope.decides(&path, is_directory, size) == Decision::Keep;
-            let listed = || read_listed(directory, name, share, |size| keeps(false, size), namer, cutter);
+            let listed = || loader.read_listed(name, share, |size| keeps(false, size));
             let read = if reads_first && *is_file && keeps(false, 0) { listed().ok() } else { None };
             // Where that fails, what is there by now is asked as of any name.
             let found = read.map_or_else(|| directory.examine(name).map(|stat| (stat, None)), Ok);
