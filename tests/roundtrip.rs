@@ -13,9 +13,14 @@ use std::sync::Arc;
 use harness::Site;
 use harness::describe;
 use harness::noise;
+use harness::options;
 use proptest::prelude::*;
+use strongroom::observe::Silent;
 use strongroom::store::Local;
 use strongroom::store::Memory;
+use strongroom::task::backup;
+use strongroom::task::backup::Input;
+use strongroom::task::backup::Options;
 
 fn make_source(root: &Path) {
     fs::create_dir_all(root.join("letters/old")).unwrap();
@@ -64,6 +69,36 @@ fn an_unchanged_source_is_not_read_or_stored_again() {
     assert!(second.counts.bytes_new < 1_000, "{:?}", second.counts);
     let (_, target) = site.restore_latest(&source, "restored");
     assert_eq!(describe(&source), describe(&target));
+}
+
+/// On the first backup files are opened as they are listed, on one that reads everything again they are examined before.
+#[test]
+fn a_directory_of_files_of_all_lengths_is_kept_the_same_in_both_ways_of_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::create_dir_all(source.join("0444 folder")).unwrap();
+    // More than are read at once, around what is kept in the tree, what each may have of the memory of a group, and
+    // what is read whole.
+    let lengths = [0, 1, 96, 97, 5_000, 8_191, 8_192, 8_193, 40_000, 300_000];
+    for number in 0..1_500_usize {
+        let length = lengths[number % if number % 100 < 10 { 10 } else { 7 }];
+        fs::write(source.join(format!("{number:04}")), noise(number as u64, length)).unwrap();
+    }
+    fs::write(source.join("0555 large"), noise(1, (1 << 20) + 1)).unwrap();
+    symlink("0001", source.join("0556 link")).unwrap();
+    let site = Site::new(Arc::new(Memory::new()));
+    let first = site.backup(&source).unwrap();
+    assert_eq!((first.counts.files, first.counts.others, first.counts.errors), (1_501, 1, 0));
+    let (restored, target) = site.restore_latest(&source, "restored");
+    assert_eq!(restored.damaged_count, 0);
+    assert_eq!(describe(&source), describe(&target));
+
+    let input = Input { paths: vec![source], stream: None };
+    let all = Options { force: true, ..options() };
+    let again = backup::backup(&mut site.device().unwrap(), input, &all, &Silent).unwrap();
+    assert_eq!((again.counts.files_unchanged, again.counts.files_new, again.counts.errors), (1_501, 0, 0));
+    // The folders above the source have times of their own.
+    assert!(again.counts.bytes_new < 1_000, "{:?}", again.counts);
 }
 
 #[test]

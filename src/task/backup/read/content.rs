@@ -20,6 +20,7 @@ use crate::task::backup::read::Walker;
 use crate::task::backup::read::load::Examined;
 use crate::task::backup::read::load::Loaded;
 use crate::task::backup::read::load::RunReader;
+use crate::task::backup::read::load::SMALL_FILES;
 use crate::task::backup::read::load::SmallFile;
 use crate::task::backup::read::outlet::reference;
 use crate::task::error::Error;
@@ -116,6 +117,9 @@ impl<'a> Walker<'a> {
         mut file: Examined,
         loaded: Loaded,
     ) -> Result<Option<Taken>, Error> {
+        if self.observer.interrupted() {
+            return Err(self.interrupted());
+        }
         let path = directory.path().join(&file.name);
         self.observer.event(&Event::Entry(path.as_bytes()));
         let (target, xattrs) = match loaded {
@@ -172,7 +176,7 @@ impl<'a> Walker<'a> {
     fn take_small(&mut self, bytes: Vec<u8>, chunks: Vec<ChunkRef>) -> Result<FileContent, Error> {
         if bytes.len() <= INLINE_BYTES_MAX {
             let inline = Some(bytes[..].into());
-            self.room.give_back(bytes);
+            SMALL_FILES.give_back(bytes);
             return Ok(FileContent { refs: Vec::new(), inline });
         }
         let mut rest = &bytes[..];
@@ -181,7 +185,7 @@ impl<'a> Walker<'a> {
             self.outlet.take(ChunkKind::Data, reference.id, chunk)?;
             rest = after;
         }
-        self.room.give_back(bytes);
+        SMALL_FILES.give_back(bytes);
         Ok(FileContent { refs: chunks, inline: None })
     }
 

@@ -12,7 +12,10 @@ use crate::task::backup::read::outlet::reference;
 use crate::tree::entry::ChunkRef;
 use crate::tree::entry::DataRun;
 use crate::tree::entry::Xattr;
+use crate::tree::filter::Decision;
+use crate::tree::filter::Scope;
 use crate::tree::path::Name;
+use crate::tree::path::TreePath;
 use crate::tree::walk;
 use crate::tree::walk::SourceDir;
 use crate::tree::walk::SourceFile;
@@ -22,6 +25,9 @@ use crate::vault::namer::Namer;
 
 /// How much of a file is read that has more than it says, as those of `/proc` do, which say 0.
 const UNTOLD_BYTES_MAX: usize = 64 << 10;
+
+/// Room for the bytes of small files.
+pub(super) static SMALL_FILES: Room = Room::new(2 << 20, 8 << 20);
 
 /// What was found under a name, before anything of it is read.
 pub(super) struct Examined {
@@ -34,8 +40,6 @@ pub(super) struct Examined {
     pub(super) before: Option<Digest>,
     /// The chunks that it had there, if it was small: some of them it may have no more.
     pub(super) gone: Vec<ChunkRef>,
-    /// All of it, if it was read before anything else was asked about it.
-    pub(super) read: Option<Box<SmallFile>>,
 }
 
 /// What reading gave.
@@ -60,59 +64,88 @@ pub(super) struct SmallFile {
 }
 
 impl Examined {
-    pub(super) fn new(name: Name, hash: Hash, stat: Stat) -> Self {
-        Self { name, hash, stat, known: None, before: None, gone: Vec::new(), read: None }
-    }
-
-    /// How many bytes of memory it takes, read already.
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.read.as_ref().map_or(0, |small| small.bytes.len() as u64)
-    }
-
     /// How many bytes of memory reading it whole takes.
-    pub(super) fn bytes_to_read(&self) -> u64 {
+    pub(super) fn bytes_read_whole(&self) -> u64 {
         let whole =
-            self.needs_reading() && self.stat.kind == SourceKind::File && self.stat.size <= SMALL_FILE_BYTES;
+            self.stat.kind == SourceKind::File && self.known.is_none() && self.stat.size <= SMALL_FILE_BYTES;
         if whole { self.stat.size } else { 0 }
-    }
-
-    /// Whether anything of it is still to be read.
-    pub(super) fn needs_reading(&self) -> bool {
-        self.known.is_none() && self.read.is_none()
     }
 }
 
-/// Reads files of a directory beside one another.
+impl Loaded {
+    /// How many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Small(small) => small.bytes.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// Reads names of a directory beside one another.
 pub(super) struct Loader<'a> {
     pub(super) directory: &'a SourceDir,
+    pub(super) scope: &'a Scope,
     pub(super) namer: &'a Namer,
     pub(super) cutter: &'a Cutter,
-    /// Room for the bytes of files.
-    pub(super) room: &'a Room,
 }
 
 impl Loader<'_> {
-    /// Reads a file of at most `bytes_max` bytes that was listed as one, and says what it is; of another one says only
-    /// that, as of one that `is_wanted` refuses for its size.
-    pub(super) fn read_listed(
+    /// Says what a name is; nothing if it is left out.
+    pub(super) fn examine(&self, name: &Name) -> Result<Option<Examined>, walk::Error> {
+        let stat = self.directory.examine(name)?;
+        let is_directory = stat.kind == SourceKind::Directory;
+        let is_kept = self.keeps(&self.directory.path().join(name), is_directory, stat.size);
+        Ok(is_kept.then(|| self.examined(name.clone(), stat)))
+    }
+
+    /// Reads a name of which nothing is known, and says what it is; nothing if it is left out.
+    ///
+    /// What was listed as a file is opened before anything else is asked about it, which saves looking its name up
+    /// twice. One of more than `bytes_max` bytes waits for its turn unread, unless it is one that is read piece by piece.
+    pub(super) fn read_at_once(
         &self,
-        name: &Name,
+        name: Name,
+        is_file: bool,
         bytes_max: u64,
-        is_wanted: impl FnOnce(u64) -> bool,
-    ) -> Result<(Stat, Option<Box<SmallFile>>), walk::Error> {
-        let opened = self.directory.open_listed_file(name)?;
-        let stat = *opened.stat();
-        if stat.size > bytes_max.min(SMALL_FILE_BYTES) || !is_wanted(stat.size) {
-            return Ok((stat, None));
+    ) -> Result<Option<(Examined, Option<Loaded>)>, walk::Error> {
+        if is_file {
+            let path = self.directory.path().join(&name);
+            let opened =
+                if self.keeps(&path, false, 0) { self.directory.open_listed_file(&name).ok() } else { None };
+            if let Some(opened) = opened {
+                let stat = *opened.stat();
+                if !self.keeps(&path, false, stat.size) {
+                    return Ok(None);
+                }
+                let fits = stat.size <= bytes_max.min(SMALL_FILE_BYTES);
+                let small = if fits { self.read_small(&opened).ok() } else { None };
+                let loaded = match small {
+                    Some(small) => Some(Loaded::Small(Box::new(small))),
+                    None if stat.size > SMALL_FILE_BYTES => Some(Loaded::Later),
+                    None => None,
+                };
+                return Ok(Some((self.examined(name, stat), loaded)));
+            }
         }
-        Ok((stat, Some(Box::new(self.read_small(&opened)?))))
+        // Where it can't be opened, too: what is there by now is asked as of any name.
+        let Some(file) = self.examine(&name)? else { return Ok(None) };
+        let waits = file.stat.kind == SourceKind::File && file.stat.size <= SMALL_FILE_BYTES;
+        let loaded = if waits { None } else { Some(self.load(&file)) };
+        Ok(Some((file, loaded)))
+    }
+
+    fn keeps(&self, path: &TreePath, is_directory: bool, size: u64) -> bool {
+        self.scope.decides(path, is_directory, size) == Decision::Keep
+    }
+
+    fn examined(&self, name: Name, stat: Stat) -> Examined {
+        let hash = self.namer.local_hash(b"name", name.as_bytes());
+        Examined { name, hash, stat, known: None, before: None, gone: Vec::new() }
     }
 
     /// Reads what can be read beside others.
-    pub(super) fn load(&self, file: &mut Examined) -> Loaded {
-        if let Some(small) = file.read.take() {
-            return Loaded::Small(small);
-        }
+    pub(super) fn load(&self, file: &Examined) -> Loaded {
         let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
         match file.stat.kind {
             SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
@@ -151,7 +184,7 @@ impl Loader<'_> {
         let expected = usize::try_from(stat.size.min(SMALL_FILE_BYTES)).unwrap_or(0);
         let bytes_max = UNTOLD_BYTES_MAX.max(expected) + 1;
         // One byte more than there should be: a file that grew is noticed without another call.
-        let mut bytes = self.room.take(expected + 1);
+        let mut bytes = SMALL_FILES.take(expected + 1);
         while source.read_on(&mut bytes)? > 0 && bytes.len() < bytes_max {
             if bytes.len() == expected && sparse.is_none() {
                 // As long as it says. Should it have grown since, it is found to have changed.

@@ -6,6 +6,7 @@
 //! always gives the same trees and packs. Where nothing is known of a directory's files, both are done
 //! in one. Subdirectories follow after the files of their group.
 
+mod ahead;
 mod content;
 mod load;
 mod outlet;
@@ -25,7 +26,6 @@ use crate::id::ChunkId;
 use crate::id::Digest;
 use crate::observe::Event;
 use crate::observe::Observer;
-use crate::pack::room::Room;
 use crate::task::backup::Options;
 use crate::task::backup::blocks::Blocks;
 use crate::task::backup::blocks::Material;
@@ -37,10 +37,10 @@ use crate::task::backup::files::LastDirectory;
 use crate::task::backup::files::LastFiles;
 use crate::task::backup::files::Rows;
 use crate::task::backup::known::Known;
+use crate::task::backup::read::ahead::in_order;
 use crate::task::backup::read::load::Examined;
 use crate::task::backup::read::load::Loaded;
 use crate::task::backup::read::load::Loader;
-use crate::task::backup::read::load::SmallFile;
 use crate::task::backup::read::outlet::Outlet;
 use crate::task::backup::read::plan::Plan;
 use crate::task::backup::read::plan::is_directory;
@@ -51,7 +51,6 @@ use crate::tree::entry::EntryKind;
 use crate::tree::entry::TreeRef;
 use crate::tree::entry::Xattr;
 use crate::tree::filter;
-use crate::tree::filter::Decision;
 use crate::tree::filter::Scope;
 use crate::tree::node;
 use crate::tree::node::TreeBuilder;
@@ -75,9 +74,6 @@ const GROUP_NAMES: usize = 1_024;
 
 /// Bytes of small files that are read at once; bounds what a group holds in memory.
 const GROUP_BYTES: u64 = 8 << 20;
-
-/// Room for them that is kept from one group to the next.
-const GROUP_ROOM_BYTES: usize = 8 << 20;
 
 /// Files up to this size are read whole, several at once; larger ones are read piece by piece.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
@@ -148,17 +144,12 @@ enum Taken {
     Plan(Name, Plan),
 }
 
-/// What a name is, and what was read of it at once.
-type Look = (Stat, Option<Box<SmallFile>>);
-
 /// Walks, reads and names.
 pub struct Walker<'a> {
     options: &'a Options<'a>,
     observer: &'a dyn Observer,
     cutter: &'a Cutter,
     outlet: Outlet<'a>,
-    /// Room for the bytes of small files.
-    room: Room,
     last: LastFiles<'a>,
     files: Option<FilesWriter<'a>>,
     caches: &'a Caches<'a>,
@@ -206,7 +197,6 @@ impl<'a> Walker<'a> {
             observer,
             cutter,
             outlet,
-            room: Room::new(GROUP_ROOM_BYTES, GROUP_ROOM_BYTES),
             last,
             files,
             caches,
@@ -465,12 +455,13 @@ impl<'a> Walker<'a> {
         let until = (listed.next + GROUP_NAMES).min(listed.names.len());
         let name = |at| Some((listed.names.get(at)?, listed.names.is_file(at)));
         let names: Vec<(Name, bool)> = (listed.next..until).filter_map(name).collect();
+        let has_any = !names.is_empty();
         listed.next = until;
         let Listed { directory, scope, last, .. } = &mut *listed;
-        let taken = self.group(frame, directory, &names, scope, last)?;
+        let taken = self.group(frame, directory, names, scope, last)?;
         frame.group = taken.into_iter();
         frame.listed = Some(listed);
-        Ok(!names.is_empty())
+        Ok(has_any)
     }
 
     /// Takes a source that is no directory.
@@ -482,7 +473,7 @@ impl<'a> Walker<'a> {
         scope: &Scope,
         name: Name,
     ) -> Result<Vec<Taken>, Error> {
-        self.group(frame, source.parent(), &[(name, false)], scope, &mut last)
+        self.group(frame, source.parent(), vec![(name, false)], scope, &mut last)
     }
 
     /// Examines, reads and names a group of a directory's names, each with whether it was listed as that of a file.
@@ -490,82 +481,76 @@ impl<'a> Walker<'a> {
         &mut self,
         frame: &mut Frame,
         directory: &SourceDir,
-        names: &[(Name, bool)],
+        names: Vec<(Name, bool)>,
         scope: &Scope,
         last: &mut LastDirectory,
     ) -> Result<Vec<Taken>, Error> {
-        let mut rest = self.examine(directory, names, scope, last);
-        let mut taken = Vec::with_capacity(rest.len());
+        let loader = Loader { directory, scope, namer: self.outlet.namer, cutter: self.cutter };
+        let mut taken = Vec::with_capacity(names.len());
+        let mut rest: Vec<(Examined, Option<Loaded>)> = Vec::new();
+        if last.is_empty() {
+            let share = GROUP_BYTES / names.len().max(1) as u64;
+            let read = |(name, is_file)| loader.read_at_once(name, is_file, share);
+            in_order(names, &read, |read| {
+                match read {
+                    Ok(Some((file, Some(loaded)))) if rest.is_empty() => {
+                        taken.extend(self.take(frame, directory, file, loaded)?);
+                    }
+                    Ok(read) => rest.extend(read),
+                    Err(error) => self.problem(&error),
+                }
+                Ok::<(), Error>(())
+            })?;
+        } else {
+            rest.extend(self.examine(&loader, &names, last).into_iter().map(|file| (file, None)));
+        }
         while !rest.is_empty() {
             // As many as fit into memory at once, at least one.
-            let mut bytes = rest.iter().map(Examined::bytes_read).sum::<u64>();
+            let mut bytes =
+                rest.iter().filter_map(|(_, loaded)| loaded.as_ref()).map(Loaded::bytes).sum::<u64>();
             let fitting = rest
                 .iter()
-                .take_while(|file| {
-                    bytes += file.bytes_to_read();
+                .take_while(|(file, loaded)| {
+                    bytes += if loaded.is_none() { file.bytes_read_whole() } else { 0 };
                     bytes <= GROUP_BYTES
                 })
                 .count();
             let later = rest.split_off(fitting.max(1));
-            let mut now = std::mem::replace(&mut rest, later);
-            let loader = self.loader(directory);
-            let load = |file: &mut Examined| loader.load(file);
-            // Without anything to read, asking other threads would take longer than doing it.
-            let loaded: Vec<Loaded> = if now.iter().any(Examined::needs_reading) {
-                now.par_iter_mut().map(load).collect()
-            } else {
-                now.iter_mut().map(load).collect()
+            let now = std::mem::replace(&mut rest, later);
+            let load = |(file, loaded): (Examined, Option<Loaded>)| {
+                let loaded = loaded.unwrap_or_else(|| loader.load(&file));
+                (file, loaded)
             };
-            for (mut file, loaded) in now.into_iter().zip(loaded) {
-                if self.observer.interrupted() {
-                    return Ok(taken);
-                }
+            // Without anything to read, asking other threads would take longer than doing it.
+            let reads = now.iter().any(|(file, loaded)| file.known.is_none() && loaded.is_none());
+            let mut take = |(mut file, loaded): (Examined, Loaded)| {
                 let gone = std::mem::take(&mut file.gone);
                 taken.extend(self.take(frame, directory, file, loaded)?);
                 self.outlet.drop_chunks(&gone);
+                Ok::<(), Error>(())
+            };
+            if reads {
+                in_order(now, &load, take)?;
+            } else {
+                now.into_iter().map(load).try_for_each(&mut take)?;
             }
         }
         self.outlet.carry()?;
         Ok(taken)
     }
 
-    fn loader<'d>(&'d self, directory: &'d SourceDir) -> Loader<'d> {
-        Loader { directory, namer: self.outlet.namer, cutter: self.cutter, room: &self.room }
-    }
-
     fn examine(
         &mut self,
-        directory: &SourceDir,
+        loader: &Loader<'_>,
         names: &[(Name, bool)],
-        scope: &Scope,
         last: &mut LastDirectory,
     ) -> Vec<Examined> {
-        let loader = self.loader(directory);
-        let namer = loader.namer;
-        // A file of which nothing is known is read anyway, so it is opened before anything is asked about it: that
-        // saves looking its name up twice. A larger one waits for its turn, so that all of them fit into memory.
-        let reads_first = last.is_empty();
-        let share = GROUP_BYTES / names.len().max(1) as u64;
-        let look = |(name, is_file): &(Name, bool)| -> (Hash, Result<Option<Look>, walk::Error>) {
-            let path = directory.path().join(name);
-            let keeps = |is_directory, size| scope.decides(&path, is_directory, size) == Decision::Keep;
-            let listed = || loader.read_listed(name, share, |size| keeps(false, size));
-            let read = if reads_first && *is_file && keeps(false, 0) { listed().ok() } else { None };
-            // Where that fails, what is there by now is asked as of any name.
-            let found = read.map_or_else(|| directory.examine(name).map(|stat| (stat, None)), Ok);
-            let is_kept = |(stat, _): &Look| keeps(stat.kind == SourceKind::Directory, stat.size);
-            (namer.local_hash(b"name", name.as_bytes()), found.map(|found| Some(found).filter(is_kept)))
-        };
-        // What is only looked at takes less time than handing it on.
-        let lots = if reads_first { 1 } else { 32 };
-        let looks: Vec<_> = names.par_iter().with_min_len(lots).map(look).collect();
+        let found: Vec<Result<Option<Examined>, walk::Error>> =
+            names.par_iter().with_min_len(32).map(|(name, _)| loader.examine(name)).collect();
         let mut kept = Vec::with_capacity(names.len());
-        for ((name, _), (hash, look)) in names.iter().zip(looks) {
-            match look {
-                Ok(Some((stat, read))) => {
-                    kept.push(Examined { read, ..Examined::new(name.clone(), hash, stat) });
-                }
-                Ok(None) => {}
+        for found in found {
+            match found {
+                Ok(file) => kept.extend(file),
                 Err(error) => self.problem(&error),
             }
         }
