@@ -420,6 +420,12 @@ impl Scope {
         Self { only: Some(marker.name.clone()), ..self.clone() }
     }
 
+    /// Whether what becomes of a file depends on its length.
+    #[must_use]
+    pub fn asks_for_length(&self) -> bool {
+        self.rules.file_bytes_max.is_some()
+    }
+
     /// What becomes of `path`, which lies in the directory of this scope; `size` is a file's.
     #[must_use]
     pub fn decides(&self, path: &TreePath, is_directory: bool, size: u64) -> Decision {

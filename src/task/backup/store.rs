@@ -210,7 +210,8 @@ impl<'a> Line<'a> {
     where
         'a: 'scope,
     {
-        // At once: nothing grows any more, so it takes no more memory than before.
+        self.put()?;
+        // Both at once: nothing grows beside them any more.
         for pack in [self.data.finish(), self.trees.finish()].into_iter().flatten() {
             self.begin_sealing(scope, pack);
         }

@@ -88,8 +88,7 @@ impl Names {
         self.spans.get(index).map(|&span| self.name(span))
     }
 
-    /// Whether the one at `index` was listed as that of a regular file. Where the file system doesn't list what names
-    /// stand for, none is.
+    /// Whether the one at `index` was listed as that of a regular file.
     #[must_use]
     pub fn is_file(&self, index: usize) -> bool {
         self.spans.get(index).is_some_and(|span| span.is_file)

@@ -1,9 +1,10 @@
 //! Reads the source disk, through handles alone, and never follows a symbolic link below a source.
 //!
 //! A [`SourceDir`] is an open directory. Its names are listed, each is examined without following it,
-//! and what is opened must still be what was examined; from then on everything is read through the
-//! handle. So nobody who renames directories or plants links and pipes while a backup runs can lead
-//! it elsewhere or make it wait, and paths may be longer than the operating system takes.
+//! and what is opened must still be what was examined; what was listed as a regular file may also be
+//! opened at once, and must be one. From then on everything is read through the handle. So nobody who
+//! renames directories or plants links and pipes while a backup runs can lead it elsewhere or make it
+//! wait, and paths may be longer than the operating system takes.
 //!
 //! Nothing here recurses: a caller holds the open directories between a source and where it is.
 //! Everything that fails is an [`Error`] of one source path, which has no way to become an error of a

@@ -26,8 +26,8 @@ use crate::vault::namer::Namer;
 /// How much of a file is read that has more than it says, as those of `/proc` do, which say 0.
 const UNTOLD_BYTES_MAX: usize = 64 << 10;
 
-/// Room for the bytes of small files.
-pub(super) static SMALL_FILES: Room = Room::new(2 << 20, 8 << 20);
+/// Room for the bytes of small files. Of longer ones than these, getting it is little beside reading them.
+pub(super) static SMALL_FILES: Room = Room::new(128 << 10, 8 << 20);
 
 /// What was found under a name, before anything of it is read.
 pub(super) struct Examined {
@@ -76,7 +76,7 @@ impl Loaded {
     /// How many bytes of memory it takes.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Small(small) => small.bytes.len() as u64,
+            Self::Small(small) => small.bytes.capacity() as u64,
             _ => 0,
         }
     }
@@ -102,31 +102,27 @@ impl Loader<'_> {
     /// Reads a name of which nothing is known, and says what it is; nothing if it is left out.
     ///
     /// What was listed as a file is opened before anything else is asked about it, which saves looking its name up
-    /// twice. One of more than `bytes_max` bytes waits for its turn unread, unless it is one that is read piece by piece.
+    /// twice; not if its length decides whether it is left out, as nothing is opened that is. One of more than
+    /// `bytes_max` bytes waits for its turn unread, unless it is one that is read piece by piece.
     pub(super) fn read_at_once(
         &self,
         name: Name,
         is_file: bool,
         bytes_max: u64,
     ) -> Result<Option<(Examined, Option<Loaded>)>, walk::Error> {
-        if is_file {
-            let path = self.directory.path().join(&name);
-            let opened =
-                if self.keeps(&path, false, 0) { self.directory.open_listed_file(&name).ok() } else { None };
-            if let Some(opened) = opened {
-                let stat = *opened.stat();
-                if !self.keeps(&path, false, stat.size) {
-                    return Ok(None);
-                }
-                let fits = stat.size <= bytes_max.min(SMALL_FILE_BYTES);
-                let small = if fits { self.read_small(&opened).ok() } else { None };
-                let loaded = match small {
-                    Some(small) => Some(Loaded::Small(Box::new(small))),
-                    None if stat.size > SMALL_FILE_BYTES => Some(Loaded::Later),
-                    None => None,
-                };
-                return Ok(Some((self.examined(name, stat), loaded)));
-            }
+        let keeps = || self.keeps(&self.directory.path().join(&name), false, 0);
+        if is_file
+            && !self.scope.asks_for_length()
+            && keeps()
+            && let Ok(opened) = self.directory.open_listed_file(&name)
+        {
+            let stat = *opened.stat();
+            let loaded = match stat.size {
+                size if size > SMALL_FILE_BYTES => Some(Loaded::Later),
+                size if size > bytes_max => None,
+                _ => Some(self.read_small(&opened)),
+            };
+            return Ok(Some((self.examined(name, stat), loaded)));
         }
         // Where it can't be opened, too: what is there by now is asked as of any name.
         let Some(file) = self.examine(&name)? else { return Ok(None) };
@@ -149,13 +145,10 @@ impl Loader<'_> {
         let other = |target: Option<Box<[u8]>>, xattrs| Loaded::Other { target, xattrs };
         match file.stat.kind {
             SourceKind::File if file.known.is_some() || file.stat.size > SMALL_FILE_BYTES => Loaded::Later,
-            SourceKind::File => {
-                let opened = self.directory.open_file(&file.name, &file.stat);
-                match opened.and_then(|opened| self.read_small(&opened)) {
-                    Ok(small) => Loaded::Small(Box::new(small)),
-                    Err(error) => Loaded::Failed(error),
-                }
-            }
+            SourceKind::File => match self.directory.open_file(&file.name, &file.stat) {
+                Ok(opened) => self.read_small(&opened),
+                Err(error) => Loaded::Failed(error),
+            },
             SourceKind::Directory | SourceKind::Socket | SourceKind::Unknown => other(None, Ok(Vec::new())),
             SourceKind::Symlink
             | SourceKind::Fifo
@@ -177,7 +170,11 @@ impl Loader<'_> {
         }
     }
 
-    fn read_small(&self, opened: &SourceFile<'_>) -> Result<SmallFile, walk::Error> {
+    fn read_small(&self, opened: &SourceFile<'_>) -> Loaded {
+        self.read_whole(opened).map_or_else(Loaded::Failed, |small| Loaded::Small(Box::new(small)))
+    }
+
+    fn read_whole(&self, opened: &SourceFile<'_>) -> Result<SmallFile, walk::Error> {
         let mut stat = *opened.stat();
         let mut sparse = opened.data_runs()?;
         let mut source = RunReader::new(opened, sparse.as_deref());

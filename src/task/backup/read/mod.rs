@@ -1,10 +1,10 @@
 //! The first half of a backup: the source is walked in order, files are examined and read in
 //! parallel, cut into chunks and named; what the vault doesn't hold goes on as blocks.
 //!
-//! A directory is taken in groups of names. Of a group everything is examined at once, then all its
-//! small files are read at once, then the results are taken in order, so that the same source
-//! always gives the same trees and packs. Where nothing is known of a directory's files, both are done
-//! in one. Subdirectories follow after the files of their group.
+//! A directory is taken in groups of names. Of a group everything is examined at once; then its small
+//! files are read on all cores, and one after the other is taken in order while the next are read, so
+//! that the same source always gives the same trees and packs. Where nothing is known of a directory's
+//! files, both are done in one. Subdirectories follow after the files of their group.
 
 mod ahead;
 mod content;
