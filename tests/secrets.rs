@@ -7,10 +7,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 
+use strongroom::cli::pages::write_new;
 use strongroom::cli::secrets::read_password_fd;
 use strongroom::cli::secrets::read_password_file;
 use strongroom::cli::secrets::run_password_command;
-use strongroom::cli::secrets::write_new;
 use zeroize::Zeroize as _;
 use zeroize::Zeroizing;
 

@@ -13,6 +13,7 @@ use crate::cli::args::SecretArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::pages;
 use crate::cli::powers::Powers;
 use crate::cli::secrets;
 use crate::cli::terminal;
@@ -116,7 +117,7 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
             .hint("`--recovery-code-out FILE` writes it to a file; `--without-recovery-code` makes none"));
     }
     if let Some(file) = &args.recovery_code_out {
-        secrets::check_absent(file)?;
+        pages::check_absent(file)?;
     }
 
     let (way, new_key_file) = owner_way(&context.secrets, args.allow_weak_passphrase)?;
@@ -146,11 +147,11 @@ pub fn make(context: &Context, args: &NewVaultArgs) -> Result<Fingerprint, Failu
     // What opens the vault must exist before the vault does.
     if let Some((path, secret)) = &new_key_file {
         let line = text::encode_key_file(secret);
-        secrets::write_new(path, line.as_bytes())?;
+        pages::write_new(path, line.as_bytes())?;
     }
     if let Code::File(secret, path) = &code {
-        let page = secrets::recovery_page(&place.to_string_lossy(), &fingerprint, secret);
-        secrets::write_new(path, page.as_bytes())?;
+        let page = pages::recovery_page(&place.to_string_lossy(), &fingerprint, secret);
+        pages::write_new(path, page.as_bytes())?;
     }
     let store = if is_begun { Local::load(&place)? } else { Local::create(&place)? };
     let store: Arc<dyn Store> = Arc::new(store);

@@ -4,6 +4,7 @@
 pub mod args;
 pub mod context;
 pub mod failure;
+pub mod pages;
 pub mod progress;
 pub mod qr;
 pub mod render;

@@ -12,6 +12,7 @@ use crate::cli::args::passphrase_from;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::pages;
 use crate::cli::qr::Qr;
 use crate::cli::secrets;
 use crate::cli::terminal;
@@ -182,7 +183,7 @@ impl NewWayArgs {
             }
         }
         if let Some(file) = &self.recovery_code_out {
-            secrets::check_absent(file)?;
+            pages::check_absent(file)?;
         }
         let person = Self { new_recovery_code: false, recovery_code_out: None, ..self.clone() };
         let person = person.make(context, place, fingerprint)?;
@@ -204,8 +205,7 @@ impl NewWayArgs {
         }
         if let Some(path) = &self.new_key_file {
             let is_there = path.symlink_metadata().is_ok();
-            let secret =
-                if is_there { secrets::read_key_file(path)? } else { secrets::create_key_file(path)? };
+            let secret = if is_there { secrets::read_key_file(path)? } else { pages::create_key_file(path)? };
             way.key_file = Some(secret);
             files.extend((!is_there).then(|| path.clone()));
             keep.push(format!("{} key file {}", if is_there { "the" } else { "the new" }, shown(path)));
@@ -233,10 +233,10 @@ impl NewWayArgs {
         let keep = match &self.recovery_code_out {
             Some(path) => {
                 let page = match context.sealed.draft() {
-                    Some(_) => secrets::file_recovery_page(place, fingerprint, &code),
-                    None => secrets::recovery_page(place, fingerprint, &code),
+                    Some(_) => pages::file_recovery_page(place, fingerprint, &code),
+                    None => pages::recovery_page(place, fingerprint, &code),
                 };
-                secrets::write_new(path, page.as_bytes())?;
+                pages::write_new(path, page.as_bytes())?;
                 format!("the recovery code, now in {}: move it away", shown(path))
             }
             None if !terminal::is_there() => {
@@ -266,10 +266,10 @@ impl NewWayArgs {
         let mut files = Vec::new();
         for card in &cards {
             let file = |ending: &str| folder.join(format!("card-{}-of-{count}.{ending}", card.index()));
-            secrets::write_new(&file("txt"), card_page(card, fingerprint).as_bytes())?;
+            pages::write_new(&file("txt"), card_page(card, fingerprint).as_bytes())?;
             files.push(file("txt"));
             if let Some(qr) = Qr::new(&card.encode()) {
-                secrets::write_new(&file("svg"), qr.svg().as_bytes())?;
+                pages::write_new(&file("svg"), qr.svg().as_bytes())?;
                 files.push(file("svg"));
             }
         }

@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::html;
+use crate::cli::pages;
 use crate::cli::qr::Qr;
 use crate::cli::render;
 use crate::cli::secrets;
@@ -60,7 +61,7 @@ struct Vault {
 /// # Errors
 /// [`Exit::Refused`] if the file exists; [`Exit::WrongKey`] if the code or the cards don't open this vault.
 pub fn run(context: &Context, args: &RecoveryKitArgs) -> Result<Exit, Failure> {
-    secrets::check_absent(&args.out)?;
+    pages::check_absent(&args.out)?;
     let (locked, pins) = context.locked()?;
     let vault = Vault {
         place: locked.store().place(),
@@ -69,7 +70,7 @@ pub fn run(context: &Context, args: &RecoveryKitArgs) -> Result<Exit, Failure> {
         has_code: locked.slot_table()?.0.slots.iter().any(|slot| matches!(slot.lock, Lock::RecoveryCode(_))),
     };
     let key = key(context, locked, pins.is_some())?;
-    secrets::write_new(&args.out, page(context, &vault, &key).as_bytes())?;
+    pages::write_new(&args.out, page(context, &vault, &key).as_bytes())?;
     tell(context, args, &vault, &key)
 }
 

@@ -15,8 +15,8 @@ use crate::cli::context::wait_for_others;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::failure::one_line;
+use crate::cli::pages;
 use crate::cli::render;
-use crate::cli::secrets;
 use crate::cli::slot::finish;
 use crate::cli::status::count;
 use crate::cli::trusted::shown;
@@ -136,7 +136,7 @@ pub fn run_reencrypt(context: &Context, args: &ReencryptArgs) -> Result<Exit, Fa
 }
 
 fn check_statement_absent(file: Option<&Path>) -> Result<(), Failure> {
-    file.map_or(Ok(()), secrets::check_absent)
+    file.map_or(Ok(()), pages::check_absent)
 }
 
 /// Re-encrypts, and says what is now true.
@@ -285,7 +285,7 @@ fn write_statement(
     };
     let text = vault.state_older_keys_gone(context.now)?;
     if let Some(file) = file {
-        secrets::write_new(file, text.as_bytes())?;
+        pages::write_new(file, text.as_bytes())?;
         return Ok(Some(shown(file)));
     }
     let state = context.machine()?.vault_state(&vault.log().fingerprint());

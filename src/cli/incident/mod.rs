@@ -23,9 +23,9 @@ use crate::cli::failure::one_line;
 use crate::cli::html;
 use crate::cli::incident::report::Section;
 use crate::cli::incident::report::sections;
+use crate::cli::pages;
 use crate::cli::render;
 use crate::cli::rotate;
-use crate::cli::secrets;
 use crate::cli::slot;
 use crate::cli::slot::finish;
 use crate::cli::trusted::shown;
@@ -291,7 +291,7 @@ fn check_report(file: &Path, exposure: &Exposure) -> Result<(), Failure> {
         let read = File::open(file).and_then(|file| file.take(REPORT_BYTES_MAX).read_to_string(&mut text));
         read.is_ok() && text.contains(&heading(exposure))
     };
-    match secrets::check_absent(file) {
+    match pages::check_absent(file) {
         Err(_) if is_own() => Ok(()),
         Err(failure) => {
             Err(failure
@@ -306,14 +306,14 @@ fn write_report(args: &IncidentArgs, exposure: &Exposure) -> Result<(), Failure>
     let Some(file) = &args.report else { return Ok(()) };
     let page = page(exposure, &sections(exposure));
     if file.symlink_metadata().is_err() {
-        return secrets::write_new(file, page.as_bytes());
+        return pages::write_new(file, page.as_bytes());
     }
     check_report(file, exposure)?;
     let mut part = file.clone().into_os_string();
     part.push(".strongroom-part");
     // Of a run that was cut off.
     let _ = std::fs::remove_file(&part);
-    secrets::write_new(Path::new(&part), page.as_bytes())?;
+    pages::write_new(Path::new(&part), page.as_bytes())?;
     let renamed = std::fs::rename(&part, file);
     renamed.map_err(|error| Failure::io(format!("{} could not be written", shown(file)), &error))
 }

@@ -30,6 +30,7 @@ use crate::cli::diff::plural;
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::init;
+use crate::cli::pages;
 use crate::cli::render;
 use crate::cli::seal::recipients::Recipient;
 use crate::cli::seal::recipients::recipients;
@@ -37,7 +38,6 @@ use crate::cli::seal::remove::remove_sources;
 use crate::cli::seal::written::Written;
 use crate::cli::sealed;
 use crate::cli::sealed::SUFFIX;
-use crate::cli::secrets;
 use crate::crypto::kdf::Argon2Settings;
 use crate::crypto::secret::Secret;
 use crate::store::SealedDraft;
@@ -225,7 +225,7 @@ fn anew(
     check_writable(output)?;
     check_room(args, output)?;
     if let Some(file) = &args.recovery_code_out {
-        secrets::check_absent(file)?;
+        pages::check_absent(file)?;
     }
     let wants_own = recipients.is_empty() || own_secrets.is_given()?;
     let (own, new_key_file) = match wants_own {

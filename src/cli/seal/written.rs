@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use crate::cli::failure::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::pages;
 use crate::cli::seal::Output;
 use crate::cli::sealed;
-use crate::cli::secrets;
 use crate::crypto::secret::Secret;
 use crate::crypto::text;
 use crate::id::Fingerprint;
@@ -25,7 +25,7 @@ pub(super) struct Written {
 impl Written {
     /// Writes a key file that isn't there.
     pub(super) fn key_file(&mut self, path: &Path, secret: &Secret<32>) -> Result<(), Failure> {
-        secrets::write_new(path, text::encode_key_file(secret).as_bytes())?;
+        pages::write_new(path, text::encode_key_file(secret).as_bytes())?;
         self.key_file = Some(path.to_owned());
         Ok(())
     }
@@ -42,7 +42,7 @@ impl Written {
             Output::File(file) => file.to_string_lossy().into_owned(),
             Output::Pipe => "a sealed file".to_owned(),
         };
-        secrets::write_new(path, secrets::file_recovery_page(&place, fingerprint, code).as_bytes())?;
+        pages::write_new(path, pages::file_recovery_page(&place, fingerprint, code).as_bytes())?;
         self.page = Some(path.to_owned());
         Ok(())
     }
