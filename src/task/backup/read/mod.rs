@@ -505,14 +505,15 @@ impl<'a> Walker<'a> {
             rest.extend(self.examine(&loader, &names, last).into_iter().map(|file| (file, None)));
         }
         while !rest.is_empty() {
-            // As many as fit into memory at once, at least one.
+            // As many as fit into memory at once, at least one; what is read already is there anyway.
             let mut bytes =
                 rest.iter().filter_map(|(_, loaded)| loaded.as_ref()).map(Loaded::bytes).sum::<u64>();
             let fitting = rest
                 .iter()
                 .take_while(|(file, loaded)| {
-                    bytes += if loaded.is_none() { file.bytes_read_whole() } else { 0 };
-                    bytes <= GROUP_BYTES
+                    let more = if loaded.is_none() { file.bytes_read_whole() } else { 0 };
+                    bytes += more;
+                    more == 0 || bytes <= GROUP_BYTES
                 })
                 .count();
             let later = rest.split_off(fitting.max(1));
