@@ -81,8 +81,8 @@ impl Namer {
         half
     }
 
-    /// The digest of `parts`, which are no secrets: put together if they are short, as a digest of one piece takes a
-    /// quarter of the time.
+    /// The digest of `parts`, which are no secrets: put together if they are short, as making and wiping a digester takes
+    /// longer than such a digest.
     fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut joined = [0; NAME_HASHED_BYTES];
         let mut room = &mut joined[..];

@@ -379,8 +379,7 @@ impl Known {
     /// The packs that this session relies on and that no header lists yet.
     #[must_use]
     pub fn unlisted(&self) -> Vec<NewObject> {
-        let used = self.used_packs();
-        let used = self.packs.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack));
+        let used = self.used_packs().into_iter().map(|at| &self.packs[at as usize]);
         used.filter(|pack| pack.listed == 0)
             .map(|pack| NewObject { name: pack.name, length: pack.length })
             .collect()
@@ -393,17 +392,16 @@ impl Known {
     /// The chain places of the snapshots whose packs this session relies on.
     #[must_use]
     pub fn reused(&self) -> Vec<u64> {
-        let used = self.used_packs();
-        let used = self.packs.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack));
-        let seqs: BTreeSet<u64> = used.map(|pack| pack.listed).filter(|seq| *seq != 0).collect();
+        let seqs = self.used_packs().into_iter().map(|at| self.packs[at as usize].listed);
+        let seqs: BTreeSet<u64> = seqs.filter(|seq| *seq != 0).collect();
         seqs.into_iter().collect()
     }
 
-    /// Of each pack, whether this session relies on it.
-    fn used_packs(&self) -> Vec<bool> {
+    /// The numbers of the packs that this session relies on, ascending.
+    fn used_packs(&self) -> Vec<u32> {
         let mut used = vec![false; self.packs.len()];
         self.used().for_each(|(_, chunk)| used[chunk.pack as usize] = true);
-        used
+        (0..).zip(used).filter_map(|(at, used)| used.then_some(at)).collect()
     }
 
     /// Seals and stores an index of what no index holds yet, folding in every older one that is no
@@ -501,8 +499,7 @@ impl Known {
         for group in self.indexes.iter_mut().filter(|group| group.listed == 0) {
             group.listed = run.seq;
         }
-        let packs: Vec<u32> =
-            (0..).zip(self.used_packs()).filter_map(|(at, used)| used.then_some(at)).collect();
+        let packs = self.used_packs();
         let indexes: BTreeSet<u32> = self.used().map(|(_, chunk)| chunk.index).collect();
         let indexes: Vec<u32> = indexes.into_iter().filter(|at| *at != NO_INDEX).collect();
         let listed = |at: &u32| {

@@ -2,8 +2,9 @@
 //! order, sealed, put and written into the journal.
 //!
 //! Memory is bounded by the numbers below: a few blocks on their way, one pack that grows for each
-//! kind of content, one that is sealed while another is put. Where a file is sealed again that may be twice as much:
-//! what is carried out of older packs comes beside what is new.
+//! kind of content, one that is sealed while another is put; at the end the two that grew are sealed
+//! at once. Where a file is sealed again that may be twice as much: what is carried out of older packs
+//! comes beside what is new.
 
 use std::collections::VecDeque;
 use std::sync::mpsc;

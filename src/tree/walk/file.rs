@@ -198,6 +198,10 @@ pub struct SourceNode<'a> {
 }
 
 impl SourceNode<'_> {
+    fn path(&self) -> TreePath {
+        self.directory.path().join(self.name)
+    }
+
     /// What it is.
     #[must_use]
     pub fn stat(&self) -> &Stat {
@@ -211,7 +215,7 @@ impl SourceNode<'_> {
     pub fn read_link(&self) -> Result<Box<[u8]>, Error> {
         rustix::fs::readlinkat(&self.handle, c"", Vec::new())
             .map(|target| target.into_bytes().into())
-            .map_err(|source| io_error(&self.directory.path().join(self.name), Doing::Read, source))
+            .map_err(|source| io_error(&self.path(), Doing::Read, source))
     }
 
     /// Its extended attributes, sorted by name; none where the file system has no such thing.
@@ -219,6 +223,6 @@ impl SourceNode<'_> {
     /// # Errors
     /// [`Error::Io`] if one can't be read, [`Error::TooMuch`] if they have more bytes than an entry takes.
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
-        Attributes::Path(handle_path(self.handle.as_fd())).load(|| self.directory.path().join(self.name))
+        Attributes::Path(handle_path(self.handle.as_fd())).load(|| self.path())
     }
 }
